@@ -1,0 +1,60 @@
+"""What an operator may say about routes: checked and typed by `anycastle.config`, then used unchecked in bgp/."""
+
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Prefix = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """One router that this site's ExaBGP talks to; a session carries the family of its own address only."""
+
+    address: Address
+    asn: int
+    local_address: Address
+    port: int = 179
+    md5: str | None = None
+    """The TCP MD5 key itself, printable ASCII without quotes and spaces (RFC 2385)."""
+    hold_time_seconds: int = 9
+    """0 or 3..65535 (RFC 4271)."""
+    next_hop: Address | None = None
+    """None announces the session's own address ("self")."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteRule:
+    """One anycast prefix and when it is announced."""
+
+    prefix: Prefix
+    group: str | None
+    """The content group that gates it; None for a nameserver route, which depends on the local DNS server alone."""
+    nameserver: bool = False
+    lag_max_seconds: float = 10.0
+    """Announced again only below half of this: BGP must not flap with every upload."""
+    minimum_sites: int = 1
+    """The withdrawal that would leave fewer announcing sites is refused, but for lost currency under `refuse`."""
+    isolated_refuse: bool = True
+    """The group's policy `isolated`: True withdraws on lost currency, False keeps the route."""
+    hold_down_seconds: float = 5.0
+    """After a withdrawal the route stays away at least this long."""
+    drain_seconds: float = 10.0
+    """A drained route is kept with 65535:0 (RFC 8326) this long, then withdrawn."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BgpSettings:
+    """The whole of bgp/ at one site."""
+
+    member: str
+    router_id: ipaddress.IPv4Address
+    local_as: int
+    peers: tuple[Peer, ...]
+    rules: tuple[RouteRule, ...]
+    run_dir: Path
+    """For the generated configuration, the bridge's socket and the list of prefixes ever announced."""
+    user: str | None = None
+    """Whom ExaBGP becomes when started as root; None keeps the user."""
+    routes_max: int = 1000

@@ -1,0 +1,103 @@
+"""What an operator may say about answers: checked and typed by `anycastle.config`, then used unchecked in dns/."""
+
+import enum
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Policy(enum.Enum):
+    """How eligible sites are ranked for a client (design section 6)."""
+
+    CLOSEST = "closest"
+    FASTEST = "fastest"
+    CHEAPEST = "cheapest"
+    FAILOVER = "failover"
+    WEIGHTED = "weighted"
+
+
+class NoneEligible(enum.Enum):
+    """What a name answers when no site is eligible. Never by surprise: explain says so."""
+
+    CLOSEST = "closest"
+    ALL = "all"
+    NODATA = "nodata"
+    SERVFAIL = "servfail"
+    FALLBACK = "fallback"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SteeredSite:
+    """The static facts of one site that ranking needs."""
+
+    name: str
+    addresses: tuple[Address, ...]
+    """Handed out by steering; both families of one site go together."""
+    coordinates: tuple[float, float] | None = None
+    """Latitude, longitude in degrees."""
+    cost: float = 1.0
+    weight: int = 1
+    soft_load: float | None = None
+    """Requests/s from which the site is asked for less and less."""
+    hard_load: float | None = None
+    """Requests/s at which it is not asked any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SteeredName:
+    """One name (exact, or wildcard `*.rest`) whose addresses are decided per query."""
+
+    name: str
+    """Absolute, lower case, without the last dot: `*.blogs.example.com`."""
+    group: str | None = None
+    """Content group; None when the name maps to no content."""
+    content: str = ""
+    """Template of the prefix in the group: `{1}/`; `{1}` is what the star matched (all labels of it, as one)."""
+    policy: Policy = Policy.CLOSEST
+    sites: tuple[str, ...] = ()
+    """The sites it may use, in failover order; empty means all."""
+    ttl_min_seconds: int = 5
+    ttl_max_seconds: int = 60
+    grace_seconds: float = 0.0
+    none: NoneEligible = NoneEligible.CLOSEST
+    fallback: tuple[Address, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZoneFile:
+    """One zone from a standard master file."""
+
+    origin: str
+    """Absolute, lower case, without the last dot."""
+    file: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GeoSettings:
+    """Where client networks are. `networks` wins over the databases."""
+
+    country: Path | None = None
+    """A MaxMind-format database (country or city); coordinates are used when it has them."""
+    networks: Path | None = None
+    """CSV lines `CIDR,site site site`: an explicit order of sites for a network."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DnsSettings:
+    """The whole of dns/ at one member."""
+
+    member: str
+    listen: tuple[tuple[str, int], ...]
+    """(address, port) for UDP and TCP."""
+    workers: int
+    zones: tuple[ZoneFile, ...]
+    names: tuple[SteeredName, ...]
+    sites: tuple[SteeredSite, ...]
+    geo: GeoSettings
+    udp_payload_bytes_max: int = 1232
+    """DNS flag day 2020 / RFC 9715."""
+    tcp_connections_max: int = 256
+    tcp_idle_seconds: float = 10.0

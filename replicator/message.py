@@ -1,0 +1,115 @@
+"""What members say to each other on a link: msgpack frames, one tagged message each.
+
+Law: every message may be lost, repeated, delayed or reordered without harm to promise 1; order and retries only
+make things fast. A member speaks for itself: the sender is what its certificate says, never a field.
+Vectors: `{group: {origin: seq}}`, seq being contiguous from 1.
+"""
+
+import msgspec
+
+from anycastle.replicator.entry import Entry
+
+PROTOCOL = 1
+
+Vectors = dict[str, dict[str, int]]
+
+
+class Hello(msgspec.Struct, frozen=True, tag="hello"):
+    """First on every link, both ways; a mismatch of protocol or incompatible rosters closes it (rule 8)."""
+
+    member: str
+    protocol: int
+    incarnation: int
+    members: tuple[str, ...]
+    members_previous: tuple[str, ...]
+
+
+class LeaseRequest(msgspec.Struct, frozen=True, tag="lease?"):
+    """Rule 1. `sent` is the requester's own clock, echoed back to it."""
+
+    sent: float
+    incarnation: int
+    recorded: Vectors
+    detailed: Vectors
+    """How far the requester holds the entries themselves (behind `recorded` under coarse marks)."""
+    fenced: Vectors
+
+
+class LeaseGrant(msgspec.Struct, frozen=True, tag="lease"):
+    """Answer: valid for the requester until `sent + term·(1−drift)`, while it has recorded all of `recorded`."""
+
+    sent: float
+    incarnation: int
+    recorded: Vectors
+    fenced: Vectors
+
+
+class Entries(msgspec.Struct, frozen=True, tag="entries"):
+    """Announces entries of one journal, dense, ascending; small bodies ride along by digest."""
+
+    group: str
+    origin: str
+    entries: tuple[Entry, ...]
+    bodies: dict[bytes, bytes] = {}
+
+
+class Mark(msgspec.Struct, frozen=True, tag="mark"):
+    """Rule 4, coarse: anything under `prefix` may have changed from `after`+1 up to `upto`; the entries follow."""
+
+    group: str
+    origin: str
+    after: int
+    upto: int
+    prefix: bytes
+
+
+class Ack(msgspec.Struct, frozen=True, tag="ack"):
+    """Rule 3: the sender has `(origin, ≤upto)` durable.
+
+    `outstanding[r]`: seconds for which a grant that it gave to r before recording is still good; others are left out.
+    """
+
+    group: str
+    origin: str
+    upto: int
+    outstanding: dict[str, float]
+
+
+class FenceQuery(msgspec.Struct, frozen=True, tag="fence?"):
+    """Asks for an Ack once `(origin, ≤upto)` is recorded; sent by whoever runs a fence, also for a dead origin."""
+
+    group: str
+    origin: str
+    upto: int
+
+
+class Fenced(msgspec.Struct, frozen=True, tag="fenced"):
+    """How far the sender knows journals to be fenced."""
+
+    fenced: Vectors
+
+
+class LandedUpto(msgspec.Struct, frozen=True, array_like=True):
+    """What of one journal is in place (or superseded) at a site: everything up to `watermark`, but for the `gaps`."""
+
+    watermark: int
+    """The greatest seq of which it knows: all ≤ watermark not in gaps are landed."""
+    gaps: bytes = b""
+    """Serialised roaring bitmap of the seqs ≤ watermark that have not landed; empty for none."""
+
+
+class Landed(msgspec.Struct, frozen=True, tag="landed"):
+    """The sender's state of landing, per group and origin; replaces what it said before about those named."""
+
+    landed: dict[str, dict[str, LandedUpto]]
+    current: dict[str, str]
+    """Group -> why the sender is not current for it; the empty string when it is."""
+
+
+class Gossip(msgspec.Struct, frozen=True, tag="gossip"):
+    """Opaque to the replicator: health observations, drains, load, routes; composed and read by `app`."""
+
+    payload: bytes
+
+
+Message = Hello | LeaseRequest | LeaseGrant | Entries | Mark | Ack | FenceQuery | Fenced | Landed | Gossip

@@ -1,0 +1,121 @@
+"""What an operator may say about groups and links: checked and typed by `anycastle.config`."""
+
+import enum
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class Isolated(enum.Enum):
+    """What a site that is not current does with a request that no current site can take."""
+
+    REFUSE = "refuse"
+    SERVE = "serve"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupSettings:
+    """One tree of content."""
+
+    name: str
+    root: Path
+    hosts: tuple[str, ...]
+    """Host patterns, lower case; one `*` as the first label; `{1}` below is what it matched."""
+    document_root: str
+    """Folder in the group that URL paths are relative to: `{1}/htdocs`, or the empty string."""
+    application: str
+    """URL of the unmodified software, on this site."""
+    prefix_depth: int
+    """How many path components steering distinguishes: the deepest `content` of the names of this group."""
+    writes: tuple[str, ...] = ()
+    """Sites that take writes, in order; empty means any."""
+    copies: int = 1
+    """Sites (the origin counts) that must have landed a write before its success is released."""
+    isolated: Isolated = Isolated.REFUSE
+    exclude: tuple[str, ...] = ()
+    """fnmatch patterns on the path (folders with a last slash): neither watched nor sent nor landed."""
+    dynamic: tuple[str, ...] = ("*.php", "*.cgi")
+    """fnmatch patterns of paths that are programs: judged by their whole prefix, not by the file."""
+    fence_timeout_seconds: float = 10.0
+    wait_max_seconds: float = 2.0
+    """Longest `Wait` of a read, then 503 with Retry-After."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """Files (PEM) of the members' mutual TLS 1.3; the certificate's SAN holds the member's name."""
+
+    authority: Path
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """Timing of the fence (design section 5)."""
+
+    term_seconds: float = 3.0
+    renewal_seconds: float = 1.0
+    drift: float = 0.02
+    """Bound on the rate difference of any two members' clocks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkSettings:
+    """How this member talks to the others."""
+
+    member: str
+    listen: tuple[str, int]
+    peers: dict[str, tuple[str, int]]
+    """Other members and where to connect to them."""
+    tls: Tls
+    source_address: str | None = None
+    """Outgoing links and fetches bind to this address; None lets the system choose."""
+    frame_bytes_max: int = 4 * 1024 * 1024
+    inline_bytes_max: int = 256 * 1024
+    """Bodies up to this travel with their announcement."""
+    queue_bytes_max: int = 32 * 1024 * 1024
+    """Waiting for one peer; beyond it the sender is told to stop (back-pressure), nothing is dropped."""
+    body_bytes_per_second: int | None = None
+    """Limit for the bodies that one peer may pull from here; None is no limit."""
+    fetches_max: int = 4
+    """Bodies pulled at the same time."""
+    hello_timeout_seconds: float = 5.0
+    silence_seconds_max: float = 3.0
+    """A link that said nothing for longer is closed; leases cross at least once a renewal."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EdgeSettings:
+    """The built-in reverse proxy."""
+
+    site: str
+    listen: tuple[tuple[str, int], ...]
+    header_bytes_max: int = 32 * 1024
+    body_bytes_max: int = 1024 * 1024 * 1024
+    response_held_bytes_max: int = 16 * 1024 * 1024
+    """A write's response is held until it is fenced; a longer one is answered 502."""
+    connections_max: int = 1000
+    application_timeout_seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaSettings:
+    """The whole of replicator/ at one member."""
+
+    member: str
+    members: tuple[str, ...]
+    """The roster, witnesses included."""
+    members_previous: tuple[str, ...] = ()
+    """Only while the roster changes: every majority must hold in both."""
+    sites: tuple[str, ...]
+    """Members that hold content."""
+    distance: tuple[str, ...]
+    """The other sites, nearest first."""
+    groups: tuple[GroupSettings, ...]
+    """Empty at a witness for content; it still votes for the group names below."""
+    group_names: tuple[str, ...]
+    lease: Lease
+    state_dir: Path
+    journal_batch_max: int = 1000
+    hash_threads: int = 2
+    conflicts_kept_max: int = 10_000
