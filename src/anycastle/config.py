@@ -1,0 +1,360 @@
+"""The one configuration file, the same at every site: read, checked as a whole, and turned into each part's settings.
+
+Laws: unknown keys are faults; all faults are reported at once; reading never touches the network. Relative files are
+relative to the configuration file; `{site}` in a file name stands for the member that reads it.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from anycastle import config_values as v
+from anycastle.bgp.settings import BgpSettings
+from anycastle.config_parts import (
+    GroupPart,
+    LocalPart,
+    RoutePart,
+    SitePart,
+    read_group,
+    read_name,
+    read_route,
+    read_site,
+)
+from anycastle.config_read import ConfigError, Fault, Faults, Table, read_toml
+from anycastle.dns.settings import DnsSettings, GeoSettings, SteeredName, SteeredSite, ZoneFile
+from anycastle.health.settings import HealthSettings
+from anycastle.replicator.settings import (
+    EdgeSettings,
+    GroupSettings,
+    Lease,
+    LinkSettings,
+    ReplicaSettings,
+    Tls,
+)
+
+__all__ = ["Config", "ConfigError", "DashboardSettings", "MemberConfig", "load_config"]
+
+_TOP = ("cluster", "sites", "witnesses", "groups", "zones", "names", "routes", "geo")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DashboardSettings:
+    """Where a member shows itself over TCP; the commands always use the Unix socket in `state_dir`."""
+
+    listen: tuple[str, int]
+    token: str | None
+    """Changes over TCP need it; None allows reading only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberConfig:
+    """What one member runs."""
+
+    member: str
+    cluster: str
+    state_dir: Path
+    coordinates: dict[str, tuple[float, float]]
+    replica: ReplicaSettings
+    link: LinkSettings
+    health: HealthSettings
+    dns: DnsSettings | None
+    bgp: BgpSettings | None
+    edge: EdgeSettings | None
+    dashboard: DashboardSettings | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The whole file, checked."""
+
+    file: Path
+    name: str
+    members: tuple[str, ...]
+    members_previous: tuple[str, ...]
+    lease: Lease
+    tls: Tls
+    sites: dict[str, SitePart]
+    witnesses: dict[str, LocalPart]
+    groups: tuple[GroupPart, ...]
+    zones: tuple[ZoneFile, ...]
+    names: tuple[SteeredName, ...]
+    routes: tuple[RoutePart, ...]
+    geo: GeoSettings
+
+    def for_member(self, member: str) -> MemberConfig:
+        """The settings of one member. Raises ConfigError for a name that is not in the roster."""
+        if member not in self.members:
+            known = ", ".join(self.members)
+            raise ConfigError((Fault(self.file, None, "cluster.members", f"has no {member!r}; members: {known}"),))
+        site = self.sites.get(member)
+        local = site.local if site else self.witnesses[member]
+        return MemberConfig(
+            member=member,
+            cluster=self.name,
+            state_dir=self._path(local.state_dir, member),
+            coordinates={name: part.coordinates for name, part in self.sites.items() if part.coordinates},
+            replica=self._replica(member, self._path(local.state_dir, member)),
+            link=self._link(member, local),
+            health=HealthSettings(
+                member=member,
+                sites=tuple(self.sites),
+                probes=tuple(probe for part in self.sites.values() for probe in part.probes),
+            ),
+            dns=self._dns(member, site),
+            bgp=self._bgp(member, site),
+            edge=EdgeSettings(site=member, listen=site.edge_listen) if site and site.edge_listen else None,
+            dashboard=self._dashboard(member, local),
+        )
+
+    def _path(self, path: str, member: str) -> Path:
+        return (self.file.parent / path.replace("{site}", member)).absolute()
+
+    def _replica(self, member: str, state_dir: Path) -> ReplicaSettings:
+        groups = tuple(self._group(part, member) for part in self.groups) if member in self.sites else ()
+        return ReplicaSettings(
+            member=member,
+            members=self.members,
+            members_previous=self.members_previous,
+            sites=tuple(self.sites),
+            distance=self._nearest(member),
+            groups=groups,
+            group_names=tuple(part.name for part in self.groups),
+            lease=self.lease,
+            state_dir=state_dir,
+        )
+
+    def _group(self, part: GroupPart, member: str) -> GroupSettings:
+        return GroupSettings(
+            name=part.name,
+            root=self._path(part.root, member),
+            hosts=part.hosts,
+            document_root=part.document_root,
+            application=self.sites[member].applications.get(part.name, part.application),
+            prefix_depth=max((_depth(name) for name in self.names if name.group == part.name), default=0),
+            writes=part.writes,
+            copies=part.copies,
+            isolated=part.isolated,
+            exclude=part.exclude,
+            dynamic=part.dynamic,
+            fence_timeout_seconds=part.fence_timeout_seconds,
+            wait_max_seconds=part.wait_max_seconds,
+        )
+
+    def _nearest(self, member: str) -> tuple[str, ...]:
+        """The other sites, nearest first; those without coordinates last, in the order of the file."""
+        others = [name for name in self.sites if name != member]
+        here = self.sites[member].coordinates if member in self.sites else None
+        if here is None:
+            return tuple(others)
+        return tuple(sorted(others, key=lambda name: _distance(here, self.sites[name].coordinates)))
+
+    def _link(self, member: str, local: LocalPart) -> LinkSettings:
+        parts = {name: site.local for name, site in self.sites.items()} | self.witnesses
+        return LinkSettings(
+            member=member,
+            listen=local.link_listen,
+            peers={name: part.link for name, part in parts.items() if name != member},
+            tls=Tls(
+                authority=self._path(str(self.tls.authority), member),
+                certificate=self._path(str(self.tls.certificate), member),
+                key=self._path(str(self.tls.key), member),
+            ),
+            source_address=local.link_source,
+            body_bytes_per_second=local.body_rate,
+        )
+
+    def _dns(self, member: str, site: SitePart | None) -> DnsSettings | None:
+        if site is None or not site.dns_listen:
+            return None
+        return DnsSettings(
+            member=member,
+            listen=site.dns_listen,
+            workers=site.dns_workers,
+            zones=self.zones,
+            names=self.names,
+            sites=tuple(
+                SteeredSite(
+                    name=name,
+                    addresses=part.addresses,
+                    coordinates=part.coordinates,
+                    cost=part.cost,
+                    weight=part.weight,
+                    soft_load=part.soft_load,
+                    hard_load=part.hard_load,
+                )
+                for name, part in self.sites.items()
+            ),
+            geo=self.geo,
+        )
+
+    def _bgp(self, member: str, site: SitePart | None) -> BgpSettings | None:
+        if site is None or site.bgp is None:
+            return None
+        isolated = {part.name: part.isolated.value == "refuse" for part in self.groups}
+        return BgpSettings(
+            member=member,
+            router_id=site.bgp.router_id,
+            local_as=site.bgp.local_as,
+            peers=site.bgp.peers,
+            rules=tuple(
+                part.rule(isolated.get(part.group or "", True)) for part in self.routes if member in part.sites
+            ),
+            run_dir=self._path(site.local.state_dir, member) / "bgp",
+            user=site.bgp.user,
+        )
+
+    def _dashboard(self, member: str, local: LocalPart) -> DashboardSettings | None:
+        if local.dashboard_listen is None:
+            return None
+        token = None
+        if local.token_file is not None:
+            token = _secret(self._path(local.token_file, member), self.file)
+        return DashboardSettings(listen=local.dashboard_listen, token=token)
+
+
+def load_config(file: Path) -> Config:
+    """Read and check the whole file. Raises ConfigError with every fault, in the order of lines."""
+    values, faults = read_toml(file)
+    top = Table(values, "", faults)
+    cluster = top.table("cluster")
+    name = cluster.need("name", v.text, "?", '"example"')
+    nobody: tuple[str, ...] = ()
+    members = cluster.need("members", v.many(v.short_name), nobody, '["ams", "nyc", "sgp"]')
+    previous = cluster.take("members_previous", v.many(v.short_name), nobody)
+    tls = _read_tls(cluster.table("tls"))
+    lease = _read_lease(cluster.table("lease"))
+    cluster.done(("name", "members", "members_previous", "tls", "lease"))
+
+    sites = {key: read_site(key, table, file.parent) for key, table in top.table("sites").named().items()}
+    witnesses = {key: _read_witness(table) for key, table in top.table("witnesses").named().items()}
+    _check_roster(faults, members, tuple(sites), tuple(witnesses))
+    groups = tuple(read_group(key, table, tuple(sites)) for key, table in top.table("groups").named().items())
+    group_names = tuple(group.name for group in groups)
+    _check_applications(faults, sites, group_names)
+    _check_roots(faults, groups)
+    zones = tuple(_read_zone(table, file.parent) for table in top.tables("zones"))
+    names = tuple(read_name(table, group_names, tuple(sites)) for table in top.tables("names"))
+    _check_names(faults, names)
+    routes = tuple(
+        read_route(table, group_names, tuple(key for key, site in sites.items() if site.bgp))
+        for table in top.tables("routes")
+    )
+    geo = _read_geo(top.table("geo"), file.parent)
+    top.done(_TOP)
+    faults.stop()
+    return Config(
+        file=file.absolute(),
+        name=name,
+        members=members,
+        members_previous=previous,
+        lease=lease,
+        tls=tls,
+        sites=sites,
+        witnesses=witnesses,
+        groups=groups,
+        zones=zones,
+        names=names,
+        routes=routes,
+        geo=geo,
+    )
+
+
+def _read_tls(table: Table) -> Tls:
+    tls = Tls(
+        authority=Path(table.take("authority", v.text, "pki/authority.pem")),
+        certificate=Path(table.take("certificate", v.text, "pki/{site}.pem")),
+        key=Path(table.take("key", v.text, "pki/{site}.key")),
+    )
+    table.done(("authority", "certificate", "key"))
+    return tls
+
+
+def _read_lease(table: Table) -> Lease:
+    lease = Lease(
+        term_seconds=table.take("term", v.positive_seconds, 3.0),
+        renewal_seconds=table.take("renewal", v.positive_seconds, 1.0),
+        drift=table.take("drift", v.share, 0.02),
+    )
+    table.done(("term", "renewal", "drift"))
+    if lease.renewal_seconds * 2 > lease.term_seconds:
+        table.fault("", "expected a term of at least twice the renewal, so that one lost message costs nothing")
+    return lease
+
+
+def _read_witness(table: Table) -> LocalPart:
+    local = LocalPart.read(table)
+    table.done(LocalPart.KEYS)
+    return local
+
+
+def _read_zone(table: Table, folder: Path) -> ZoneFile:
+    file = folder / table.need("file", v.text, "?", '"zones/example.com"')
+    origin = table.take("origin", v.host_name, file.name.lower())
+    table.done(("file", "origin"))
+    return ZoneFile(origin=origin, file=file)
+
+
+def _read_geo(table: Table, folder: Path) -> GeoSettings:
+    country = table.take("country", v.text, "")
+    networks = table.take("networks", v.text, "")
+    table.done(("country", "networks"))
+    return GeoSettings(country=folder / country if country else None, networks=folder / networks if networks else None)
+
+
+def _check_roster(faults: Faults, members: tuple[str, ...], sites: tuple[str, ...], witnesses: tuple[str, ...]) -> None:
+    if len(set(members)) != len(members):
+        faults.add("cluster.members", "expected each member once")
+    for member in members:
+        if member not in sites and member not in witnesses:
+            faults.add("cluster.members", f"{member!r} needs a table [sites.{member}] or [witnesses.{member}]")
+    for kind, names in (("sites", sites), ("witnesses", witnesses)):
+        for name in names:
+            if name not in members:
+                faults.add(f"{kind}.{name}", "is not one of cluster.members")
+    for name in set(sites) & set(witnesses):
+        faults.add(f"witnesses.{name}", "is a site already; a witness holds no content")
+
+
+def _check_applications(faults: Faults, sites: dict[str, SitePart], groups: tuple[str, ...]) -> None:
+    for name, site in sites.items():
+        for group in site.applications:
+            if group not in groups:
+                faults.add(f"sites.{name}.applications.{group}", f"no such group; groups: {', '.join(groups)}")
+
+
+def _check_roots(faults: Faults, groups: tuple[GroupPart, ...]) -> None:
+    """Two groups over one tree would announce each other's landings for ever."""
+    for i, group in enumerate(groups):
+        for other in groups[:i]:
+            a, b = Path(group.root), Path(other.root)
+            if a == b or a in b.parents or b in a.parents:
+                faults.add(f"groups.{group.name}.root", f"overlaps the root of group {other.name!r} ({other.root})")
+
+
+def _check_names(faults: Faults, names: tuple[SteeredName, ...]) -> None:
+    for i, name in enumerate(names):
+        if any(name.name == other.name for other in names[:i]):
+            faults.add(f"names[{i}].name", f"{name.name!r} is steered twice")
+
+
+def _depth(name: SteeredName) -> int:
+    return len([part for part in name.content.split("/") if part])
+
+
+def _distance(a: tuple[float, float], b: tuple[float, float] | None) -> float:
+    """Great-circle distance in radians (haversine); infinite when one place is not known."""
+    if b is None:
+        return math.inf
+    (lat1, lon1), (lat2, lon2) = (tuple(map(math.radians, place)) for place in (a, b))
+    h = math.sin((lat2 - lat1) / 2) ** 2 + math.cos(lat1) * math.cos(lat2) * math.sin((lon2 - lon1) / 2) ** 2
+    return 2 * math.asin(min(1.0, math.sqrt(h)))
+
+
+def _secret(path: Path, config: Path) -> str:
+    try:
+        secret = path.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError((Fault(config, None, "dashboard.token_file", f"{path} cannot be read: {error}"),)) from error
+    if len(secret) < 16:
+        raise ConfigError((Fault(config, None, "dashboard.token_file", f"{path}: expected at least 16 characters"),))
+    return secret

@@ -1,0 +1,365 @@
+"""The tables of the configuration, one reader each: `[sites.X]`, `[groups.X]`, `[[names]]`, `[[routes]]`.
+
+Law: readers note faults in their `Table` and always return a value, so that the whole file is read in one go.
+"""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+from anycastle import config_values as v
+from anycastle.bgp.settings import Address, Peer, Prefix, RouteRule
+from anycastle.config_read import Expected, Table
+from anycastle.dns.settings import NoneEligible, Policy, SteeredName
+from anycastle.health.settings import Check, DnsCheck, HttpCheck, Probe, TcpCheck
+from anycastle.replicator.settings import Isolated
+
+_NOWHERE = ("0.0.0.0", 1)
+_STAND_IN_PREFIX = ipaddress.ip_network("192.0.2.0/24")
+_STAND_IN_ADDRESS = ipaddress.ip_address("192.0.2.1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalPart:
+    """What every member has, witness or site. Paths may hold `{site}`."""
+
+    KEYS: ClassVar[tuple[str, ...]] = ("state_dir", "link", "link_listen", "link_source", "body_rate", "dashboard")
+
+    state_dir: str
+    link: tuple[str, int]
+    link_listen: tuple[str, int]
+    link_source: str | None
+    body_rate: int | None
+    dashboard_listen: tuple[str, int] | None
+    token_file: str | None
+
+    @classmethod
+    def read(cls, table: Table) -> "LocalPart":
+        link = table.need("link", v.endpoint, _NOWHERE, '"ams.example.net:7400"')
+        any_address = ("0.0.0.0", link[1])
+        source = table.take("link_source", v.address, None)
+        dashboard = table.table("dashboard")
+        return cls(
+            state_dir=table.take("state_dir", v.text, "/var/lib/anycastle"),
+            link=link,
+            link_listen=table.take("link_listen", v.listener, any_address),
+            link_source=str(source) if source else None,
+            body_rate=table.take("body_rate", v.bytes_per_second, None),
+            **_read_dashboard(dashboard),
+        )
+
+
+def _read_dashboard(table: Table) -> dict[str, Any]:
+    values = {
+        "dashboard_listen": table.take("listen", v.listener, None),
+        "token_file": table.take("token_file", v.text, None),
+    }
+    table.done(("listen", "token_file"))
+    return values
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BgpPart:
+    router_id: ipaddress.IPv4Address
+    local_as: int
+    peers: tuple[Peer, ...]
+    user: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SitePart:
+    """`[sites.X]`."""
+
+    local: LocalPart
+    coordinates: tuple[float, float] | None
+    addresses: tuple[Address, ...]
+    cost: float
+    weight: int
+    soft_load: float | None
+    hard_load: float | None
+    dns_listen: tuple[tuple[str, int], ...]
+    dns_workers: int
+    edge_listen: tuple[tuple[str, int], ...]
+    applications: dict[str, str]
+    probes: tuple[Probe, ...]
+    bgp: BgpPart | None
+
+
+_SITE_KEYS = (
+    *LocalPart.KEYS,
+    *("coordinates", "addresses", "cost", "weight", "capacity"),
+    *("dns", "edge", "applications", "probes", "bgp"),
+)
+
+
+def read_site(name: str, table: Table, folder: Path) -> SitePart:
+    dns, edge, capacity = table.table("dns"), table.table("edge"), table.table("capacity")
+    applications = table.table("applications").named_values(v.http_url)
+    part = SitePart(
+        local=LocalPart.read(table),
+        coordinates=table.take("coordinates", _coordinates, None),
+        addresses=table.need("addresses", v.many(v.address), (), '["192.0.2.10"]'),
+        cost=table.take("cost", v.number(0, 1e9), 1.0),
+        weight=table.take("weight", v.whole(0, 1_000_000), 1),
+        soft_load=capacity.take("soft", v.requests_per_second, None),
+        hard_load=capacity.take("hard", v.requests_per_second, None),
+        dns_listen=dns.take("listen", v.many(v.listener), ()),
+        dns_workers=dns.take("workers", v.whole(1, 64), 1),
+        edge_listen=edge.take("listen", v.many(v.listener), ()),
+        applications=applications,
+        probes=_read_probes(name, table.tables("probes")),
+        bgp=_read_bgp(table.table("bgp"), folder) if table.has("bgp") else None,
+    )
+    dns.done(("listen", "workers"))
+    edge.done(("listen",))
+    capacity.done(("soft", "hard"))
+    if part.soft_load is not None and part.hard_load is not None and part.soft_load > part.hard_load:
+        table.fault("capacity", "expected soft to be at most hard")
+    table.done(_SITE_KEYS)
+    return part
+
+
+def _coordinates(value: Any) -> tuple[float, float]:
+    fits = isinstance(value, list) and len(value) == 2 and all(type(x) in (int, float) for x in value)
+    if not fits or not (-90 <= value[0] <= 90 and -180 <= value[1] <= 180):
+        raise Expected("[latitude, longitude] in degrees, such as [52.37, 4.90]")
+    return float(value[0]), float(value[1])
+
+
+_PROBE_KEYS = ("http", "match", "statuses", "tcp", "dns", "name", "type", "interval", "timeout", "rise", "fall")
+
+
+def _read_probes(site: str, tables: list[Table]) -> tuple[Probe, ...]:
+    return tuple(probe for table in tables if (probe := _read_probe(site, table)) is not None)
+
+
+def _read_probe(site: str, table: Table) -> Probe | None:
+    found = _read_check(table)
+    interval = table.take("interval", v.positive_seconds, 1.0)
+    timeout = table.take("timeout", v.positive_seconds, 0.5)
+    rise, fall = table.take("rise", v.whole(1, 100), 2), table.take("fall", v.whole(1, 100), 3)
+    table.done(_PROBE_KEYS)
+    if found is None:
+        return None
+    check, name = found
+    return Probe(
+        site=site, name=name, check=check, interval_seconds=interval, timeout_seconds=timeout, rise=rise, fall=fall
+    )
+
+
+def _read_check(table: Table) -> tuple[Check, str] | None:
+    kinds = [kind for kind in ("http", "tcp", "dns") if table.has(kind)]
+    if len(kinds) != 1:
+        table.fault("", 'expected exactly one of http, tcp, dns, such as { http = "http://192.0.2.10/health" }')
+    if "http" in kinds:
+        url = table.take("http", v.http_url, "http://invalid")
+        match = table.take("match", v.text, None)
+        statuses = table.take("statuses", v.many(v.whole(100, 599)), (200,))
+        return HttpCheck(url=url, statuses=frozenset(statuses), match=match), f"http {urlsplit(url).netloc}"
+    if "tcp" in kinds:
+        host, port = table.take("tcp", v.endpoint, _NOWHERE)
+        return TcpCheck(host=host, port=port), f"tcp {host}:{port}"
+    if "dns" in kinds:
+        host, port = table.take("dns", v.endpoint, _NOWHERE)
+        name = table.need("name", v.host_name, "?", '"example.com"')
+        kind = table.take("type", v.text, "SOA")
+        return DnsCheck(host=host, port=port, name=name, type=kind), f"dns {name} at {host}:{port}"
+    return None
+
+
+def _read_bgp(table: Table, folder: Path) -> BgpPart:
+    router_id = table.need("router_id", v.ipv4, ipaddress.IPv4Address("192.0.2.1"), '"192.0.2.1"')
+    part = BgpPart(
+        router_id=router_id,
+        local_as=table.need("local_as", v.whole(1, 2**32 - 1), 64500, "64500"),
+        peers=tuple(_read_peer(peer, router_id, folder) for peer in table.tables("peers")),
+        user=table.take("user", v.text, None),
+    )
+    table.done(("router_id", "local_as", "peers", "user"))
+    return part
+
+
+def _read_peer(table: Table, router_id: ipaddress.IPv4Address, folder: Path) -> Peer:
+    address = table.need("address", v.address, _STAND_IN_ADDRESS, '"192.0.2.254"')
+    if address.version == 6:
+        local = table.need("local_address", v.address, address, '"2001:db8::1"')
+    else:
+        local = table.take("local_address", v.address, router_id)
+    if local.version != address.version:
+        table.fault("local_address", f"expected an address of the peer's family, IPv{address.version}")
+    hold = table.take("hold_time", v.whole_seconds, 9)
+    if hold in (1, 2) or hold > 65535:
+        table.fault("hold_time", "expected 0 or 3 s to 65535 s (RFC 4271)")
+    peer = Peer(
+        address=address,
+        asn=table.need("as", v.whole(1, 2**32 - 1), 64499, "64499"),
+        local_address=local,
+        port=table.take("port", v.whole(1, 65535), 179),
+        md5=_read_md5(table, folder),
+        hold_time_seconds=hold,
+        next_hop=table.take("next_hop", v.address, None),
+    )
+    table.done(("address", "as", "local_address", "port", "md5_file", "hold_time", "next_hop"))
+    return peer
+
+
+def _read_md5(table: Table, folder: Path) -> str | None:
+    name = table.take("md5_file", v.text, "")
+    if not name:
+        return None
+    try:
+        key = (folder / name).read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        table.fault("md5_file", f"{folder / name} cannot be read as ASCII text")
+        return None
+    if not re.fullmatch(r"[!#-&(-:<-~]{1,80}", key):
+        table.fault("md5_file", "expected 1 to 80 printable characters without spaces, quotes and semicolons")
+    return key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupPart:
+    """`[groups.X]`, before `{site}` in its root is known."""
+
+    name: str
+    root: str
+    hosts: tuple[str, ...]
+    document_root: str
+    application: str
+    writes: tuple[str, ...]
+    copies: int
+    isolated: Isolated
+    exclude: tuple[str, ...]
+    dynamic: tuple[str, ...]
+    fence_timeout_seconds: float
+    wait_max_seconds: float
+
+
+_GROUP_KEYS = (
+    *("root", "hosts", "document_root", "application", "writes", "copies", "isolated", "exclude", "dynamic"),
+    *("fence_timeout", "wait_max"),
+)
+
+
+def read_group(name: str, table: Table, sites: tuple[str, ...]) -> GroupPart:
+    writes = table.take("writes", lambda value: () if value == "any" else v.some_of(sites, "sites")(value), ())
+    part = GroupPart(
+        name=name,
+        root=table.need("root", v.text, f"?{name}", '"/srv/blogs"'),
+        hosts=table.need("hosts", v.many(v.host_name), (), '["*.blogs.example.com"]'),
+        document_root=table.take("document_root", v.any_text, ""),
+        application=table.need("application", v.http_url, "http://invalid", '"http://127.0.0.1:8081"'),
+        writes=writes,
+        copies=table.take("copies", v.whole(1, max(1, len(sites))), 1),
+        isolated=table.take("isolated", v.one_of(Isolated), Isolated.REFUSE),
+        exclude=table.take("exclude", v.many(v.text), ()),
+        dynamic=table.take("dynamic", v.many(v.text), ("*.php", "*.cgi")),
+        fence_timeout_seconds=table.take("fence_timeout", v.positive_seconds, 10.0),
+        wait_max_seconds=table.take("wait_max", v.positive_seconds, 2.0),
+    )
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", name):
+        table.fault("", "expected a group name of lower-case letters, digits and inner hyphens, at most 32")
+    if part.document_root.startswith("/") or ".." in part.document_root.split("/"):
+        table.fault("document_root", 'expected a folder in the group such as "{1}/htdocs"')
+    if "{1}" in part.document_root and not all(host.startswith("*.") for host in part.hosts):
+        table.fault("document_root", "uses {1}, so each of hosts must begin with a star")
+    table.done(_GROUP_KEYS)
+    return part
+
+
+_NAME_KEYS = ("name", "content", "steer", "sites", "ttl", "grace", "none", "fallback")
+
+
+def read_name(table: Table, groups: tuple[str, ...], sites: tuple[str, ...]) -> SteeredName:
+    name = table.need("name", v.host_name, "?", '"*.blogs.example.com"')
+    group, content = _read_content(table, name, groups)
+    ttl = table.table("ttl")
+    low, high = ttl.take("min", v.whole_seconds, 5), ttl.take("max", v.whole_seconds, 60)
+    ttl.done(("min", "max"))
+    if low > high:
+        table.fault("ttl", "expected min to be at most max")
+    part = SteeredName(
+        name=name,
+        group=group,
+        content=content,
+        policy=table.take("steer", v.one_of(Policy), Policy.CLOSEST),
+        sites=table.take("sites", v.some_of(sites, "sites"), ()),
+        ttl_min_seconds=low,
+        ttl_max_seconds=high,
+        grace_seconds=table.take("grace", v.seconds, 0.0),
+        none=table.take("none", v.one_of(NoneEligible), NoneEligible.CLOSEST),
+        fallback=table.take("fallback", v.many(v.address), ()),
+    )
+    if part.none is NoneEligible.FALLBACK and not part.fallback:
+        table.fault("", 'none = "fallback" needs a key \'fallback\', such as: fallback = ["192.0.2.99"]')
+    table.done(_NAME_KEYS)
+    return part
+
+
+def _read_content(table: Table, name: str, groups: tuple[str, ...]) -> tuple[str | None, str]:
+    """`group:prefix/` -> (group, prefix); (None, "") when the name maps to no content."""
+    value = table.take("content", v.text, "")
+    if not value:
+        return None, ""
+    group, colon, prefix = value.partition(":")
+    if not colon or group not in groups:
+        table.fault("content", f"expected group:prefix/ with a group of {', '.join(groups) or '(none defined)'}")
+        return None, ""
+    if prefix and (not prefix.endswith("/") or prefix.startswith("/") or ".." in prefix.split("/")):
+        table.fault("content", 'expected a prefix that ends with a slash such as "blogs:{1}/"')
+    if "{1}" in prefix and not name.startswith("*."):
+        table.fault("content", "uses {1}, so the name must begin with a star")
+    return group, prefix
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutePart:
+    """`[[routes]]`."""
+
+    prefix: Prefix
+    group: str | None
+    nameserver: bool
+    sites: tuple[str, ...]
+    lag_max_seconds: float
+    minimum_sites: int
+    hold_down_seconds: float
+    drain_seconds: float
+
+    def rule(self, isolated_refuse: bool) -> RouteRule:
+        return RouteRule(
+            prefix=self.prefix,
+            group=self.group,
+            nameserver=self.nameserver,
+            lag_max_seconds=self.lag_max_seconds,
+            minimum_sites=self.minimum_sites,
+            isolated_refuse=isolated_refuse,
+            hold_down_seconds=self.hold_down_seconds,
+            drain_seconds=self.drain_seconds,
+        )
+
+
+_ROUTE_KEYS = ("prefix", "group", "nameserver", "sites", "lag_max", "minimum_sites", "hold_down", "drain")
+
+
+def read_route(table: Table, groups: tuple[str, ...], announcers: tuple[str, ...]) -> RoutePart:
+    group = table.take("group", v.text, None)
+    nameserver = table.take("nameserver", v.boolean, False)
+    if (group is None) is not nameserver:
+        table.fault("", 'expected either group = "…" or nameserver = true')
+    if group is not None and group not in groups:
+        table.fault("group", f"no such group; groups: {', '.join(groups) or '(none defined)'}")
+    part = RoutePart(
+        prefix=table.need("prefix", v.prefix, _STAND_IN_PREFIX, '"198.51.100.0/24"'),
+        group=group,
+        nameserver=nameserver,
+        sites=table.take("sites", v.some_of(announcers, "sites with bgp"), announcers),
+        lag_max_seconds=table.take("lag_max", v.positive_seconds, 10.0),
+        minimum_sites=table.take("minimum_sites", v.whole(0, 1000), 1),
+        hold_down_seconds=table.take("hold_down", v.seconds, 5.0),
+        drain_seconds=table.take("drain", v.seconds, 10.0),
+    )
+    table.done(_ROUTE_KEYS)
+    return part

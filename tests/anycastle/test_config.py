@@ -1,0 +1,108 @@
+"""The configuration file: everything that is wrong is said at once, with line, key and what was expected."""
+
+from pathlib import Path
+
+import pytest
+
+from anycastle.config import ConfigError, load_config
+from anycastle.dns.settings import Policy
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "three-sites.toml"
+
+
+def faults(tmp_path: Path, text: str) -> list[str]:
+    file = tmp_path / "x.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(file)
+    return [f"{fault.line}: {fault.key}: {fault.problem}" for fault in caught.value.faults]
+
+
+def changed(tmp_path: Path, old: str, new: str) -> list[str]:
+    """The faults of the example after one replacement."""
+    text = EXAMPLE.read_text()
+    assert old in text
+    return faults(tmp_path, text.replace(old, new, 1))
+
+
+def line_of(text: str) -> int:
+    return next(i for i, line in enumerate(EXAMPLE.read_text().splitlines(), 1) if text in line)
+
+
+def test_example_is_right_for_every_member() -> None:
+    config = load_config(EXAMPLE)
+    assert config.members == ("ams", "nyc", "sgp")
+    for member in config.members:
+        settings = config.for_member(member)
+        assert settings.replica.groups[0].root == EXAMPLE.parent / "content" / member
+        assert settings.replica.groups[0].prefix_depth == 1
+        assert set(settings.link.peers) == set(config.members) - {member}
+        assert settings.dns is not None
+        assert settings.dns.names[0].policy is Policy.CLOSEST
+
+
+def test_other_sites_are_ordered_by_distance() -> None:
+    config = load_config(EXAMPLE)
+    assert config.for_member("nyc").replica.distance == ("ams", "sgp")
+    assert config.for_member("sgp").replica.distance == ("ams", "nyc")
+
+
+def test_site_overrides_the_application_of_a_group() -> None:
+    assert load_config(EXAMPLE).for_member("sgp").replica.groups[0].application == "http://127.0.1.3:8090"
+
+
+def test_unknown_member_is_refused() -> None:
+    with pytest.raises(ConfigError, match="has no 'lon'; members: ams, nyc, sgp"):
+        load_config(EXAMPLE).for_member("lon")
+
+
+def test_every_fault_is_reported_at_once_in_line_order(tmp_path: Path) -> None:
+    assert faults(
+        tmp_path,
+        '[cluster]\nname = 3\nmembers = ["ams"]\nmember = []\n[sites.ams]\nlink = "x"\naddresses = []\n[groups.g]\n'
+        'root = "/srv"\nhosts = ["*.example.com"]\napplication = "http://127.0.0.1:1"\nfence_timeout = 3\n',
+    ) == [
+        "2: cluster.name: expected a text in quotes that is not empty, found 3",
+        "4: cluster.member: unknown key; did you mean 'members'?",
+        '6: sites.ams.link: expected host and port such as "192.0.2.1:53" or "[2001:db8::1]:53", found \'x\'',
+        '12: groups.g.fence_timeout: expected a time such as "500ms" or "3s" with a unit of ms, s, min, h, d, found 3',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ('ttl = { min = "1s"', 'ttl = { minimum = "1s"', "names[0].ttl.minimum: unknown key; did you mean 'min'?"),
+        ('steer = "closest"', 'steer = "near"', "names[0].steer: expected one of"),
+        ('content = "photos:{1}/"', 'content = "blogs:{1}/"', "names[0].content: expected group:prefix/"),
+        ('content = "photos:{1}/"', 'content = "photos:../"', "names[0].content: expected a prefix"),
+        ('prefix = "198.51.100.0/24"', 'prefix = "0.0.0.0/0"', "expected a network that is not the default route"),
+        ('lease = { term = "3s"', 'lease = { term = "1s"', "cluster.lease: expected a term of at least twice"),
+        ("copies = 1", "copies = 4", "groups.photos.copies: expected a whole number from 1 to 3, found 4"),
+        ("nameserver = true", 'nameserver = true\ngroup = "photos"', "expected either group"),
+        ('hold_down = "2s"', 'sites = ["lon"]', "routes[0].sites: expected an array of different sites with bgp"),
+        ("coordinates = [52.37, 4.90]", "coordinates = [520.0, 4.90]", "sites.ams.coordinates: expected [latitude"),
+    ],
+)
+def test_one_fault_is_found_where_it_stands(tmp_path: Path, old: str, new: str, problem: str) -> None:
+    found = changed(tmp_path, old, new)
+    assert len(found) == 1
+    line, _, rest = found[0].partition(": ")
+    assert problem in rest or problem in found[0]
+    assert abs(int(line) - line_of(old)) <= 4, "points at the key, or at the table around it"
+
+
+def test_overlapping_roots_are_refused(tmp_path: Path) -> None:
+    more = '\n[groups.more]\nroot = "content/{site}/inside"\nhosts = ["m.example.com"]\napplication = "http://127.0.0.1:1"\n'
+    assert changed(tmp_path, "\n[geo]", more + "\n[geo]") == [
+        f"{line_of('[geo]') + 1}: groups.more.root: overlaps the root of group 'photos' (content/{{site}})"
+    ]
+
+
+def test_broken_toml_names_the_line(tmp_path: Path) -> None:
+    assert faults(tmp_path, "[cluster]\nname = = 3\n")[0].startswith("2: : is not TOML: ")
+
+
+def test_missing_file_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.toml: cannot be read: No such file or directory"):
+        load_config(tmp_path / "none.toml")
