@@ -1,0 +1,205 @@
+"""Messages to frames and back: the border between what a peer sent and what the rest believes.
+
+Laws: a frame is at most `frame_bytes_max` long, in either direction; what `decode` returns is well formed (paths stay
+below their root, sequence numbers are dense and fit SQLite, times are finite), so nobody behind it checks again; bulk
+frames travel in small pieces, so that a lease never waits behind more than one piece however thin the line.
+
+One WebSocket message is one tag byte and: a whole urgent frame, a piece of a bulk frame, or its last piece.
+"""
+
+import math
+from typing import assert_never
+
+import msgspec
+
+from anycastle.errors import AnycastleError
+from anycastle.replicator.entry import PATH_BYTES_MAX, Entry, EntryError, Kind, check_path
+from anycastle.replicator.message import (
+    PROTOCOL,
+    Ack,
+    Entries,
+    Fenced,
+    FenceQuery,
+    Gossip,
+    Hello,
+    Landed,
+    LeaseGrant,
+    LeaseRequest,
+    Mark,
+    Message,
+    Vectors,
+)
+
+PIECE_BYTES = 16 * 1024
+"""Crosses a 64 kbit/s line in two seconds: less than a lease term and than the silence that closes a link."""
+SEQ_MAX = 2**63 - 1
+DIGEST_BYTES = 32
+WHOLE, PIECE, LAST = b"w", b"p", b"l"
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+
+
+class FrameError(AnycastleError):
+    """A frame that is too long or says something that cannot be; the link it came from is closed."""
+
+
+def encode(message: Message, *, frame_bytes_max: int) -> bytes:
+    """One frame. Raises FrameError when it would be refused by the receiver: the caller made too large a batch."""
+    frame = _encoder.encode(message)
+    if len(frame) > frame_bytes_max:
+        raise FrameError(f"a {type(message).__name__} frame of {len(frame)} bytes: expected at most {frame_bytes_max}")
+    return frame
+
+
+def decode(frame: bytes) -> Message:
+    """What the frame says. Raises FrameError; never anything else, whatever the bytes."""
+    try:
+        message = _decoder.decode(frame)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise FrameError(f"not a message: {error}") from error
+    try:
+        _check(message)
+    except EntryError as error:
+        raise FrameError(f"{type(message).__name__}: {error}") from error
+    return message
+
+
+def urgent(message: Message) -> bool:
+    """Whether it overtakes what is bulky: everything does, but for entries and their coarse marks."""
+    return not isinstance(message, Entries | Mark)
+
+
+def hello_fault(hello: Message, *, certified: str) -> str:
+    """Why the first message of a link does not open it; the empty string when it does.
+
+    `certified` is the member that the peer's certificate names.
+    """
+    if not isinstance(hello, Hello):
+        return f"its first message is {type(hello).__name__}, expected Hello"
+    if hello.protocol != PROTOCOL:
+        return f"it speaks protocol {hello.protocol}, expected {PROTOCOL}"
+    if hello.member != certified:
+        return f"it says it is {hello.member!r:.80}, its certificate says {certified!r}"
+    return ""
+
+
+class Assembler:
+    """Puts the pieces of bulk frames together again."""
+
+    def __init__(self, *, frame_bytes_max: int) -> None:
+        self._frame_bytes_max = frame_bytes_max
+        self._partial = bytearray()
+
+    def feed(self, data: bytes) -> bytes | None:
+        """One WebSocket message; returns the frame that it completes. Raises FrameError."""
+        tag, body = data[:1], data[1:]
+        held = 0 if tag == WHOLE else len(self._partial)
+        if held + len(body) > self._frame_bytes_max:
+            raise FrameError(f"a frame of more than {self._frame_bytes_max} bytes")
+        if tag == WHOLE:
+            return body
+        if tag not in (PIECE, LAST):
+            raise FrameError(f"tag {tag!r}: expected whole, piece or last")
+        if not body:
+            raise FrameError("an empty piece")
+        self._partial += body
+        if tag == PIECE:
+            return None
+        frame = bytes(self._partial)
+        self._partial.clear()
+        return frame
+
+
+def _check(message: Message) -> None:
+    match message:
+        case Gossip():
+            pass
+        case Hello():
+            _check_seq(message.incarnation, "incarnation", least=0)
+        case LeaseRequest():
+            _check_number(message.sent, "sent")
+            _check_seq(message.incarnation, "incarnation", least=0)
+            for vectors in (message.recorded, message.detailed, message.fenced):
+                _check_vectors(vectors)
+        case LeaseGrant():
+            _check_number(message.sent, "sent")
+            _check_seq(message.incarnation, "incarnation", least=0)
+            _check_vectors(message.recorded)
+            _check_vectors(message.fenced)
+        case Entries():
+            _check_entries(message)
+        case Mark():
+            _check_mark(message)
+        case Ack():
+            _check_seq(message.upto, "upto", least=0)
+            for seconds in message.outstanding.values():
+                _check_number(seconds, "outstanding")
+        case FenceQuery():
+            _check_seq(message.upto, "upto", least=0)
+        case Fenced():
+            _check_vectors(message.fenced)
+        case Landed():
+            for origins in message.landed.values():
+                for upto in origins.values():
+                    _check_seq(upto.watermark, "watermark", least=0)
+        case _:
+            assert_never(message)
+
+
+def _check_number(value: float, what: str) -> None:
+    if not math.isfinite(value):
+        raise FrameError(f"{what} is {value}: expected a finite number of seconds")
+
+
+def _check_seq(value: int, what: str, *, least: int) -> None:
+    if not least <= value <= SEQ_MAX:
+        raise FrameError(f"{what} is {value}: expected {least} to {SEQ_MAX}")
+
+
+def _check_vectors(vectors: Vectors) -> None:
+    for origins in vectors.values():
+        for seq in origins.values():
+            _check_seq(seq, "a sequence number", least=0)
+
+
+def _check_entries(message: Entries) -> None:
+    expected = message.entries[0].seq if message.entries else 1
+    for entry in message.entries:
+        if entry.group != message.group or entry.origin != message.origin:
+            raise FrameError(f"entry of {entry.group}/{entry.origin} among those of {message.group}/{message.origin}")
+        if entry.seq != expected:
+            raise FrameError(f"entry {entry.seq} where {expected} follows")
+        expected += 1
+        _check_entry(entry)
+    if any(len(digest) != DIGEST_BYTES for digest in message.bodies):
+        raise FrameError(f"a body whose digest is not {DIGEST_BYTES} bytes long")
+
+
+def _check_entry(entry: Entry) -> None:
+    check_path(entry.path)
+    _check_seq(entry.seq, "seq", least=1)
+    _check_seq(entry.lamport, "lamport", least=1)
+    _check_seq(entry.parent.lamport, "parent", least=0)
+    _check_seq(entry.size, "size", least=0)
+    if len(entry.digest) != (DIGEST_BYTES if entry.kind is Kind.FILE else 0):
+        raise FrameError(f"a {entry.kind.name} with a digest of {len(entry.digest)} bytes")
+    if not 0 <= entry.mode <= 0o7777:
+        raise FrameError(f"mode {entry.mode:o}: expected permission bits only")
+    if not (0 <= entry.uid < 2**32 and 0 <= entry.gid < 2**32):
+        raise FrameError(f"owner {entry.uid}:{entry.gid}: expected 32-bit numbers")
+    if not -SEQ_MAX <= entry.mtime_ns <= SEQ_MAX:
+        raise FrameError(f"mtime of {entry.mtime_ns} ns: expected 63 bits")
+    if (
+        len(entry.target) > PATH_BYTES_MAX
+        or b"\0" in entry.target
+        or bool(entry.target) != (entry.kind is Kind.SYMLINK)
+    ):
+        raise FrameError(f"a {entry.kind.name} with a link target of {len(entry.target)} bytes")
+
+
+def _check_mark(mark: Mark) -> None:
+    _check_seq(mark.after, "after", least=0)
+    _check_seq(mark.upto, "upto", least=mark.after)
+    if mark.prefix:
+        check_path(mark.prefix.removesuffix(b"/"))
