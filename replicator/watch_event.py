@@ -1,0 +1,136 @@
+"""The words in which watchers tell what happened to a tree, whatever told them of it.
+
+Laws: an event only means "look": events merge in the kernel and lose their order, so nobody may conclude from one
+what is on disk now. What a batch holds is in order of the queue, but for equal paths, which are told once; nothing
+ever moves across a `Cookie`, a `Renamed` or an `Overflow`. Paths are bytes, relative to the root, never empty.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from anycastle.errors import AnycastleError
+
+
+class WatchError(AnycastleError):
+    """A tree cannot be watched (any more) in this way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """Look at this path: its content, its attributes or its very existence may have changed.
+
+    It may be a folder: one moved in from outside the root (or from an excluded folder) is told by this event alone, so
+    a folder that is not known as it is must be scanned, and one that is gone takes everything known below it along.
+    """
+
+    path: bytes
+    writing: bool = False
+    """Somebody was writing and had not closed it yet, so wait a little for another event of it. Only a hint:
+    truncate(2), and utimensat(2) of the modification time alone, look like writing and no close ever follows, so a
+    path that has been quiet for a while must be looked at all the same. Of all but files it means nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Renamed:
+    """Within the root. Look at both: an exchange is two of these, and merged renames may come in the wrong order.
+
+    Of a folder nothing below it is told by itself: everything known below `old` has to be looked for below `new`.
+    """
+
+    old: bytes
+    new: bytes
+    folder: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Cookie:
+    """The cookie of `drop_cookie`: every change made before it was dropped has been told already."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Overflow:
+    """Events were lost, or may have been: scan the tree. Cookies dropped before it never come; drop new ones."""
+
+    reason: str
+
+
+WatchEvent = Touched | Renamed | Cookie | Overflow
+
+
+class WatchedTree(Protocol):
+    """What a watcher asks of a tree (`disk.Tree` is one)."""
+
+    @property
+    def root(self) -> Path: ...
+
+    def excluded(self, path: bytes) -> bool: ...
+
+
+class Watcher(Protocol):
+    """Tells of every change below a root from the moment it was opened; events wait until somebody takes them."""
+
+    @property
+    def kind(self) -> str:
+        """`fanotify`, `inotify` or `scan`."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """Why this kind, for people."""
+        ...
+
+    def batches(self) -> AsyncIterator[tuple[WatchEvent, ...]]:
+        """Events as they come, never an empty tuple; one consumer at a time.
+
+        Raises WatchError when it is at its end: the root was moved or deleted, or a limit was reached. Events may be
+        lost with it, so whoever watches anew scans, and nobody takes an absent root for deleted files.
+        """
+        ...
+
+    def drop_cookie(self) -> str:
+        """Drop a barrier; `Cookie` with the name returned comes after every change made before this call."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Gathering:
+    """Collects one batch: equal paths are told once, at their first place, with what was heard last of writing."""
+
+    def __init__(self) -> None:
+        self._done: list[WatchEvent] = []
+        self._touched: dict[bytes, bool] = {}
+
+    def touch(self, path: bytes, writing: bool | None) -> None:
+        """`writing` None: this change says nothing of it (attributes only)."""
+        if writing is None:
+            writing = self._touched.get(path, False)
+        self._touched[path] = writing
+
+    def add(self, event: Renamed | Cookie | Overflow) -> None:
+        self._settle()
+        self._done.append(event)
+
+    def take(self) -> tuple[WatchEvent, ...]:
+        """Everything gathered since the last call."""
+        self._settle()
+        events, self._done = tuple(self._done), []
+        return events
+
+    def _settle(self) -> None:
+        self._done.extend(Touched(path, writing) for path, writing in self._touched.items())
+        self._touched.clear()
+
+
+def join(folder: bytes, name: bytes) -> bytes:
+    """A path below the root; the root itself is the empty folder."""
+    return folder + b"/" + name if folder else name
+
+
+def is_below(path: bytes, folder: bytes) -> bool:
+    """`path` is `folder` or is in it; everything is in the empty folder."""
+    return not folder or path == folder or path.startswith(folder + b"/")
