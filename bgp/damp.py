@@ -1,0 +1,75 @@
+"""Withdraw at once, announce again slowly: what is wanted in, what is told to the routers out.
+
+Law: pure, and it only ever takes routes away, never adds one. After a withdrawal a prefix stays away for the rule's
+`hold_down_seconds`. Each withdrawal also spends from a flap budget that refills with a half-life: beyond the budget
+every further one doubles the time away, up to a limit, so that a restless site does not get the prefix damped by
+routers far away (RFC 2439). What an operator drained does not count as a flap.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from anycastle.bgp.route import RouteState, Wanted
+from anycastle.bgp.settings import Prefix
+
+HALF_LIFE_SECONDS = 900.0
+"""The usual half-life of route flap damping in routers (RFC 2439 figures, 15 minutes)."""
+FLAP_BUDGET = 2.0
+"""Withdrawals that cost the plain hold-down only."""
+HOLD_DOWN_MAX_SECONDS = 300.0
+"""Doubling ends here: longer would turn damping into an outage of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DampMemory:
+    """One prefix: what was told last, and what its withdrawals have cost."""
+
+    state: RouteState = RouteState.WITHDRAWN
+    away_until: float = -math.inf
+    flaps: float = 0.0
+    """Withdrawals, each halved every HALF_LIFE_SECONDS, as of `flaps_at`."""
+    flaps_at: float = 0.0
+
+
+Memory = Mapping[Prefix, DampMemory]
+NO_MEMORY: Memory = MappingProxyType({})
+
+
+def damp(
+    wanted: Iterable[Wanted], memory: Memory, hold_down_seconds: Mapping[Prefix, float], *, now: float
+) -> tuple[tuple[Wanted, ...], Memory]:
+    """`wanted` with the routes still held down shown as withdrawn, and the memory for the next call."""
+    shown: list[Wanted] = []
+    remembered: dict[Prefix, DampMemory] = {}
+    for decision in wanted:
+        before = memory.get(decision.prefix, DampMemory())
+        told = _held(decision, before, now=now)
+        shown.append(told)
+        remembered[decision.prefix] = _after(told, before, hold_down_seconds.get(decision.prefix, 0.0), now=now)
+    return tuple(shown), MappingProxyType(remembered)
+
+
+def flaps_now(memory: DampMemory, *, now: float) -> float:
+    """The cost of past withdrawals after decay."""
+    return memory.flaps * math.exp2(-max(0.0, now - memory.flaps_at) / HALF_LIFE_SECONDS)
+
+
+def _held(decision: Wanted, before: DampMemory, *, now: float) -> Wanted:
+    if not decision.announced or before.state is not RouteState.WITHDRAWN or now >= before.away_until:
+        return decision
+    reason = (
+        f"held down after {before.flaps:.1f} recent withdrawals; would be {decision.state.value}: {decision.reason}"
+    )
+    return Wanted(prefix=decision.prefix, state=RouteState.WITHDRAWN, reason=reason)
+
+
+def _after(told: Wanted, before: DampMemory, hold_down_seconds: float, *, now: float) -> DampMemory:
+    leaves = before.state is not RouteState.WITHDRAWN and not told.announced
+    if not leaves:
+        return DampMemory(state=told.state, away_until=before.away_until, flaps=before.flaps, flaps_at=before.flaps_at)
+    flaps = flaps_now(before, now=now) + (0.0 if before.state is RouteState.DRAINED else 1.0)
+    doublings = min(16, max(0, math.ceil(flaps - FLAP_BUDGET)))
+    away_seconds = max(hold_down_seconds, min(hold_down_seconds * 2**doublings, HOLD_DOWN_MAX_SECONDS))
+    return DampMemory(state=told.state, away_until=now + away_seconds, flaps=flaps, flaps_at=now)

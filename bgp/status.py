@@ -1,0 +1,31 @@
+"""What tables and the dashboard show of routers and routes, in plain values."""
+
+import msgspec
+
+
+class RouteStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One prefix at one router."""
+
+    prefix: str
+    wanted: str
+    """normal, degraded, drained or withdrawn."""
+    acknowledged: str
+    """The state that ExaBGP acknowledged in the present session; "unknown" before it did."""
+    reason: str
+    """Why it is wanted so."""
+
+
+class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One router."""
+
+    peer: str
+    asn: int
+    state: str
+    """up, connected, down; unknown while ExaBGP cannot be asked."""
+    since: float
+    """Seconds of BOOTTIME."""
+    reason: str
+    routes_wanted: int
+    routes_acknowledged: int
+    """Announced and acknowledged in the present session; 0 while it is not up."""
+    routes: tuple[RouteStatus, ...]
