@@ -10,6 +10,8 @@ class HttpCheck:
     url: str
     statuses: frozenset[int] = frozenset({200})
     match: str | None = None
+    address: str | None = None
+    """Connect to this address under the URL's host name: one site's public path, whatever DNS says of the name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
