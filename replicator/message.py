@@ -42,6 +42,8 @@ class LeaseGrant(msgspec.Struct, frozen=True, tag="lease"):
     incarnation: int
     recorded: Vectors
     fenced: Vectors
+    term_seconds: float = 0.0
+    """How long the grantor holds it; the requester counts on no more, whatever its own configuration says."""
 
 
 class Entries(msgspec.Struct, frozen=True, tag="entries"):
@@ -73,6 +75,9 @@ class Ack(msgspec.Struct, frozen=True, tag="ack"):
     origin: str
     upto: int
     outstanding: dict[str, float]
+    """The name `*` stands for every member not named: after a restart the grants of the past are not known."""
+    detailed: int = 0
+    """How far the sender holds the entries themselves (behind `upto` under coarse marks)."""
 
 
 class FenceQuery(msgspec.Struct, frozen=True, tag="fence?"):

@@ -1,0 +1,504 @@
+"""The protocol of the replicator: events in, commands out (design section 5, docs/protocol.md).
+
+Laws: a lease carries only what is durable here, an ack follows only the durability of what it acknowledges, and
+nothing a message says can move a number further than this member itself has recorded. Every message may be lost,
+repeated, late or reordered; all repetition is driven by Tick. Per journal there are numbers here, never entries.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from typing import assert_never
+
+from anycastle.replicator.coarse import Marks
+from anycastle.replicator.entry import Entry
+from anycastle.replicator.event import (
+    ClockJumped,
+    Command,
+    CurrencyMoved,
+    Event,
+    FenceMoved,
+    FenceWanted,
+    GossipReceived,
+    Journaled,
+    LandedHere,
+    LinkDown,
+    LinkUp,
+    Marked,
+    PeerLanded,
+    Received,
+    Record,
+    Recorded,
+    RecordMark,
+    Send,
+    SendEntries,
+    StoreFenced,
+    Tick,
+)
+from anycastle.replicator.feed import FeedLimits
+from anycastle.replicator.fence import Grants, Leases, Rosters, stretched
+from anycastle.replicator.intake import Intake
+from anycastle.replicator.landed_board import LandedBoard, LandedError
+from anycastle.replicator.message import (
+    Ack,
+    Entries,
+    Fenced,
+    FenceQuery,
+    Gossip,
+    Hello,
+    Landed,
+    LandedUpto,
+    LeaseGrant,
+    LeaseRequest,
+    Mark,
+    Message,
+    Vectors,
+)
+from anycastle.replicator.outflow import Outflow
+from anycastle.replicator.progress_vector import Journal, Progress
+from anycastle.replicator.pursuit import Pursuit
+from anycastle.replicator.settings import Lease
+
+__all__ = [
+    "ClockJumped",
+    "Command",
+    "Controller",
+    "CurrencyMoved",
+    "Event",
+    "FenceMoved",
+    "FenceWanted",
+    "GossipReceived",
+    "Journaled",
+    "LandedHere",
+    "LinkDown",
+    "LinkUp",
+    "Marked",
+    "PeerLanded",
+    "Received",
+    "Record",
+    "RecordMark",
+    "Recorded",
+    "Send",
+    "SendEntries",
+    "StoreFenced",
+    "Tick",
+]
+
+ORIGINS_MAX = 256
+"""Journals per group: every member there ever was."""
+NAME_CHARACTERS_MAX = 64
+MARK_ENTRIES_MAX = 100_000_000
+"""A coarse mark that jumps further is garbled: it would never be filled."""
+OUTSTANDING_SECONDS_MAX = 3600.0
+"""No lease is that long."""
+LANDED_INTERVAL_SECONDS = 0.1
+"""Changes of what has landed are told no more often."""
+LANDED_REFRESH_SECONDS = 5.0
+"""All of it is told again, in case a message was lost."""
+
+
+class Controller:
+    """One member's part of the protocol, for all groups."""
+
+    def __init__(
+        self,
+        *,
+        member: str,
+        rosters: Rosters,
+        lease: Lease,
+        incarnation: int,
+        groups: tuple[str, ...],
+        recorded: Vectors,
+        detailed: Vectors,
+        fenced: Vectors,
+        now: float,
+        marks: Iterable[Mark] = (),
+        limits: FeedLimits | None = None,
+    ) -> None:
+        """`recorded`, `detailed`, `fenced` and `marks` are what the ledger holds durably at the start."""
+        self._member = member
+        self._lease = lease
+        self._incarnation = incarnation
+        self._groups = groups
+        self._others = frozenset().union(*rosters) - {member}
+        self._linked: dict[str, int] = {}
+        self._recorded = Progress(groups, recorded)
+        self._detailed = Progress(groups, detailed)
+        self._fenced = Progress(groups, fenced)
+        self._marks = Marks(marks, recorded=self._recorded, detailed=self._detailed)
+        self._leases = Leases(member=member, rosters=rosters, lease=lease, incarnation=incarnation)
+        self._grants = Grants(term_seconds=lease.term_seconds, now=now)
+        self._pursuit = Pursuit(
+            member=member,
+            rosters=rosters,
+            lease=lease,
+            grants=self._grants,
+            recorded=self._recorded,
+            fenced=self._fenced,
+        )
+        self._outflow = Outflow(
+            member=member,
+            groups=groups,
+            recorded=self._recorded,
+            detailed=self._detailed,
+            marks=self._marks,
+            limits=limits or FeedLimits(),
+        )
+        self._intake = Intake(self._recorded, self._detailed, patience_seconds=2 * lease.term_seconds)
+        self._board = LandedBoard(self._others, groups, silence_seconds=lease.term_seconds)
+        self._landed: dict[str, dict[str, LandedUpto]] = {group: {} for group in groups}
+        self._landed_news: set[str] = set()
+        self._landed_due = self._landed_refresh_due = self._renewal_due = -math.inf
+        self._current_until = dict.fromkeys(groups, -math.inf)
+        self._reasons = dict.fromkeys(groups, "not asked for a lease yet")
+        self._currency_moved = False
+        self._pending_marks: dict[tuple[str, str, int], Mark] = {}
+        self._completed: dict[Journal, None] = {}
+        self._out: list[Command] = []
+        self.ignored: Counter[str] = Counter()
+        """Messages, or parts of them, that made no sense, by kind."""
+        for journal in self._recorded.journals():
+            self._pursuit.open(journal, now=now)
+
+    # What shells ask.
+
+    def currency(self, group: str, *, now: float) -> str:
+        """Why this member cannot vouch for the group; the empty string when it is current."""
+        if group not in self._current_until:
+            return "does not know the group"
+        if now < self.currency_until(group, now=now):
+            return ""
+        return self._leases.reason(group, self._recorded.group(group), now=now)
+
+    def currency_until(self, group: str, *, now: float) -> float:
+        """When currency lapses unless renewed: what was found earlier still holds, since records only grow."""
+        if self._current_until[group] <= now:
+            self._current_until[group] = self._leases.until(group, self._recorded.group(group), now=now)
+        return self._current_until[group]
+
+    def fenced(self, group: str, origin: str) -> int:
+        return self._fenced.get((group, origin))
+
+    def recorded(self, group: str, origin: str) -> int:
+        return self._recorded.get((group, origin))
+
+    def detailed(self, group: str, origin: str) -> int:
+        return self._detailed.get((group, origin))
+
+    def landed_sites(self, group: str, origin: str, seq: int) -> frozenset[str]:
+        """Other members that said they have landed it."""
+        return self._board.sites(group, origin, seq)
+
+    def peer_landed(self, member: str, group: str) -> dict[str, LandedUpto]:
+        return self._board.landed(member, group)
+
+    def peer_current(self, member: str, group: str, *, now: float) -> str:
+        """Why the member is not known to be current; the empty string when it said so lately."""
+        return self._board.current(member, group, now=now)
+
+    def uncovered(self, group: str, path: bytes) -> tuple[str, int] | None:
+        """(origin, upto) of a coarse mark above the path whose entries are not all here yet."""
+        return self._marks.above(group, path)
+
+    def uncovered_below(self, group: str, prefix: bytes) -> tuple[str, int] | None:
+        """The same for anything below a folder prefix (`a/b/`); the empty prefix is the whole group."""
+        return self._marks.touching(group, prefix)
+
+    def waiting_for(self, group: str, origin: str, seq: int, *, now: float) -> str:
+        """Why it is not fenced yet, for people; the empty string when it is, or is about to be."""
+        return self._pursuit.obstacle((group, origin), seq, now=now)
+
+    # Events.
+
+    def step(self, event: Event, *, now: float) -> tuple[Command, ...]:
+        """Take one event; returns what the shell must do, in this order."""
+        match event:
+            case Tick():
+                self._tick(now=now)
+            case LinkUp():
+                self._link_up(event.member, event.incarnation, now=now)
+            case LinkDown():
+                self._link_down(event.member)
+            case Received():
+                self._received(event.member, event.message, now=now)
+            case Journaled():
+                self._journaled(event, now=now)
+            case Recorded():
+                self._durable((event.group, event.origin), event.upto, detailed=True, now=now)
+            case Marked():
+                self._marked(event, now=now)
+            case LandedHere():
+                self._landed[event.group].update(event.landed)
+                self._landed_news.add(event.group)
+            case FenceWanted():
+                self._pursuit.want((event.group, event.origin), event.seq)
+                self._query(now=now)
+            case ClockJumped():
+                self._clock_jumped(now=now)
+            case _:
+                assert_never(event)
+        self._settle(now=now)
+        out, self._out = self._out, []
+        return tuple(out)
+
+    def _settle(self, *, now: float) -> None:
+        self._out.extend(self._outflow.commands(now=now))
+        if self._completed:
+            fenced: Vectors = {}
+            for group, origin in self._completed:
+                fenced.setdefault(group, {})[origin] = self._fenced.get((group, origin))
+            self._completed.clear()
+            self._tell(Fenced(fenced))
+        if self._currency_moved:
+            self._look_at_currency(now=now)
+        if self._landed_news and now >= self._landed_due:
+            self._tell_landed(self._landed_news, now=now)
+
+    def _look_at_currency(self, *, now: float) -> None:
+        self._currency_moved = False
+        for group in self._groups:
+            reason = self.currency(group, now=now)
+            if reason != self._reasons[group]:
+                if not (reason and self._reasons[group]):  # Between two reasons the next heartbeat is soon enough.
+                    self._landed_news.add(group)
+                self._reasons[group] = reason
+                self._out.append(CurrencyMoved(group, reason))
+
+    def _tell(self, message: Message) -> None:
+        self._out.extend(Send(member, message) for member in self._linked)
+
+    def _tell_landed(self, groups: Iterable[str], *, now: float) -> None:
+        self._tell(Landed({group: dict(self._landed[group]) for group in groups}, dict(self._reasons)))
+        self._landed_news = set()
+        self._landed_due = now + LANDED_INTERVAL_SECONDS
+
+    def _tick(self, *, now: float) -> None:
+        self._currency_moved = True
+        if now >= self._renewal_due:
+            self._renewal_due = now + self._lease.renewal_seconds
+            self._tell(self._lease_request(now=now))
+            refresh = now >= self._landed_refresh_due
+            if refresh:
+                self._landed_refresh_due = now + LANDED_REFRESH_SECONDS
+            self._tell_landed(self._groups if refresh else self._landed_news, now=now)
+        self._intake.expire(now=now)
+        self._outflow.tick(now=now)
+        for journal in self._pursuit.opened():
+            self._advance(journal, now=now)
+        self._query(now=now)
+
+    def _lease_request(self, *, now: float) -> LeaseRequest:
+        vectors = (progress.snapshot() for progress in (self._recorded, self._detailed, self._fenced))
+        return LeaseRequest(now, self._incarnation, *vectors)
+
+    def _query(self, *, now: float) -> None:
+        self._out.extend(Send(member, query) for member, query in self._pursuit.queries(self._linked, now=now))
+
+    def _link_up(self, member: str, incarnation: int, *, now: float) -> None:
+        if member not in self._others:
+            self.ignored["link of a stranger"] += 1
+            return
+        self._linked[member] = incarnation
+        self._outflow.reset(member)
+        self._intake.forget(member)
+        self._board.linked(member, True)
+        self._out.append(Send(member, self._lease_request(now=now)))
+        self._out.append(Send(member, Landed({g: dict(self._landed[g]) for g in self._groups}, dict(self._reasons))))
+        self._query(now=now)
+
+    def _link_down(self, member: str) -> None:
+        if self._linked.pop(member, None) is not None:
+            self._outflow.reset(member)
+            self._intake.forget(member)
+            self._board.linked(member, False)
+            self._out.extend(PeerLanded(member, group) for group in self._groups)
+
+    def _clock_jumped(self, *, now: float) -> None:
+        self._leases.drop(now=now)
+        self._grants.forget(now=now)
+        self._pursuit.forget()
+        self._current_until = dict.fromkeys(self._groups, -math.inf)
+        self._renewal_due = -math.inf
+        self._tick(now=now)
+
+    # Our own and foreign journals becoming durable here.
+
+    def _journaled(self, event: Journaled, *, now: float) -> None:
+        journal = (event.group, self._member)
+        self._detailed.raise_to(journal, event.upto)
+        if self._recorded.raise_to(journal, event.upto):
+            self._outflow.journaled(event.group, event.upto, event.prefix)
+            self._pursuit.open(journal, now=now)
+            self._advance(journal, now=now)
+
+    def _marked(self, event: Marked, *, now: float) -> None:
+        key = (event.group, event.origin, event.upto)
+        whole = Mark(event.group, event.origin, self._detailed.get(key[:2]), event.upto, b"")
+        self._marks.add(self._pending_marks.pop(key, whole))
+        self._durable(key[:2], event.upto, detailed=False, now=now)
+
+    def _durable(self, journal: Journal, upto: int, *, detailed: bool, now: float) -> None:
+        if detailed and self._detailed.raise_to(journal, upto):
+            self._marks.detailed(journal)
+        if self._recorded.raise_to(journal, upto) and self._reasons[journal[0]]:
+            self._currency_moved = True
+        for member in self._intake.durable(journal):
+            self._acknowledge(member, journal, now=now)
+        self._pursuit.open(journal, now=now)
+        self._advance(journal, now=now)
+
+    def _acknowledge(self, member: str, journal: Journal, *, now: float) -> None:
+        upto = self._recorded.get(journal)
+        outstanding = self._grants.outstanding(*journal, upto, now=now)
+        self._out.append(Send(member, Ack(*journal, upto, outstanding, self._detailed.get(journal))))
+
+    def _advance(self, journal: Journal, *, now: float) -> None:
+        """Rule 4, evaluated with what is known now."""
+        if self._raise_fenced(journal, self._pursuit.reach(journal, now=now), now=now):
+            self._completed[journal] = None
+
+    def _raise_fenced(self, journal: Journal, upto: int, *, now: float) -> bool:
+        if not self._fenced.raise_to(journal, upto):
+            return False
+        self._pursuit.moved(journal, now=now)
+        self._out += [StoreFenced(*journal, upto), FenceMoved(*journal, upto)]
+        return True
+
+    # What other members say.
+
+    def _received(self, member: str, message: Message, *, now: float) -> None:
+        if member not in self._linked:
+            self.ignored["message without a link"] += 1
+            return
+        match message:
+            case LeaseRequest():
+                self._lease_requested(member, message, now=now)
+            case LeaseGrant():
+                self._lease_granted(member, message, now=now)
+            case Entries():
+                self._entries(member, message, now=now)
+            case Mark():
+                self._mark(member, message, now=now)
+            case Ack():
+                self._ack(member, message, now=now)
+            case FenceQuery():
+                self._fence_query(member, message, now=now)
+            case Fenced():
+                self._learn_fenced(message.fenced, now=now)
+            case Landed():
+                self._peer_landed(member, message, now=now)
+            case Gossip():
+                self._out.append(GossipReceived(member, message.payload))
+            case Hello():
+                self.ignored["hello in the middle"] += 1
+            case _:
+                assert_never(message)
+
+    def _lease_requested(self, member: str, request: LeaseRequest, *, now: float) -> None:
+        if request.incarnation != self._linked[member]:
+            self.ignored["request of another incarnation"] += 1
+            return
+        recorded = self._recorded.snapshot()
+        self._grants.give(member, recorded, now=now)
+        grant = LeaseGrant(
+            request.sent, request.incarnation, recorded, self._fenced.snapshot(), self._lease.term_seconds
+        )
+        self._out.append(Send(member, grant))
+        self._learn_fenced(request.fenced, now=now)
+        self._outflow.requested(member, request, now=now)
+
+    def _lease_granted(self, member: str, grant: LeaseGrant, *, now: float) -> None:
+        fault = self._leases.accept(
+            member,
+            sent=grant.sent,
+            incarnation=grant.incarnation,
+            term_seconds=grant.term_seconds,
+            recorded=grant.recorded,
+            now=now,
+        )
+        if fault:
+            self.ignored[fault] += 1
+        else:
+            self._current_until = dict.fromkeys(self._groups, -math.inf)
+            self._currency_moved = True
+        self._learn_fenced(grant.fenced, now=now)
+
+    def _learn_fenced(self, fenced: Vectors, *, now: float) -> None:
+        """Somebody else completed fences: believed as far as we have recorded."""
+        for group, origins in fenced.items():
+            for origin, upto in origins.items():
+                self._raise_fenced((group, origin), min(upto, self._recorded.get((group, origin))), now=now)
+
+    def _recordable(self, journal: Journal) -> bool:
+        """Whether it is a journal that we may record: also our own, which others give back after a ledger was lost."""
+        group, origin = journal
+        if group not in self._recorded:
+            return False
+        known = self._recorded.group(group)
+        return origin in known or (len(known) < ORIGINS_MAX and 0 < len(origin) <= NAME_CHARACTERS_MAX)
+
+    def _entries(self, member: str, message: Entries, *, now: float) -> None:
+        journal = (message.group, message.origin)
+        if not (self._recordable(journal) and _dense(message.entries)):
+            self.ignored["entries of no such journal"] += 1
+            return
+        fresh = self._intake.fresh(journal, message.entries, now=now)
+        if fresh is None:
+            self.ignored["entries after a hole"] += 1
+            return
+        last = message.entries[-1].seq
+        if last <= self._detailed.get(journal):
+            self._acknowledge(member, journal, now=now)
+            return
+        self._intake.owe(journal, member, recorded=last, detailed=last)
+        if fresh:
+            self._out.append(Record(*journal, fresh, message.bodies))
+
+    def _mark(self, member: str, mark: Mark, *, now: float) -> None:
+        journal = (mark.group, mark.origin)
+        if mark.origin == self._member or not (
+            self._recordable(journal) and 0 <= mark.after < mark.upto <= mark.after + MARK_ENTRIES_MAX
+        ):
+            self.ignored["mark of no such journal"] += 1
+        elif mark.upto <= self._recorded.get(journal):
+            self._acknowledge(member, journal, now=now)
+        elif mark.after > self._recorded.get(journal):
+            self.ignored["mark after a hole"] += 1
+        else:
+            self._intake.owe(journal, member, recorded=mark.upto)
+            self._pending_marks[*journal, mark.upto] = mark
+            self._out.append(RecordMark(mark))
+
+    def _ack(self, member: str, ack: Ack, *, now: float) -> None:
+        journal = (ack.group, ack.origin)
+        if not all(0.0 <= seconds <= OUTSTANDING_SECONDS_MAX for seconds in ack.outstanding.values()):
+            self.ignored["ack with impossible leases"] += 1
+            return
+        if ack.origin == self._member and ack.upto > self._recorded.get(journal):
+            self.ignored["ack beyond our journal"] += 1
+        drift = self._lease.drift
+        out_until = {holder: stretched(now, seconds, drift=drift) for holder, seconds in ack.outstanding.items()}
+        self._pursuit.acknowledge(member, ack, out_until)
+        self._outflow.acknowledged(member, ack, now=now)
+        self._advance(journal, now=now)
+
+    def _fence_query(self, member: str, query: FenceQuery, *, now: float) -> None:
+        journal = (query.group, query.origin)
+        if journal[0] not in self._recorded:
+            self.ignored["query of no such group"] += 1
+        elif query.upto <= self._recorded.get(journal):
+            self._acknowledge(member, journal, now=now)
+        elif self._recordable(journal):
+            self._intake.owe(journal, member, recorded=query.upto)
+
+    def _peer_landed(self, member: str, message: Landed, *, now: float) -> None:
+        try:
+            news = self._board.hear(member, message.landed, message.current, now=now)
+        except LandedError:
+            self.ignored["garbled state of landing"] += 1
+            return
+        self._out.extend(PeerLanded(member, group) for group in news)
+
+
+def _dense(entries: tuple[Entry, ...]) -> bool:
+    return bool(entries) and entries[0].seq >= 1 and entries[-1].seq - entries[0].seq + 1 == len(entries)

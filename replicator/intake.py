@@ -1,0 +1,68 @@
+"""What arrives of foreign journals: what is worth recording, and whom to tell once it is durable.
+
+Laws: entries are recorded without holes, whatever order they come in; nobody is acknowledged before durability. What
+the shell was told to record and never reported durable is forgotten after a while, so a repetition is recorded again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from anycastle.replicator.entry import Entry
+from anycastle.replicator.progress_vector import Journal, Progress
+
+
+@dataclass(slots=True)
+class _Owed:
+    recorded: int = 0
+    detailed: int = 0
+
+
+@dataclass(slots=True)
+class Intake:
+    """For all foreign journals."""
+
+    recorded: Progress
+    detailed: Progress
+    patience_seconds: float
+    _underway: dict[Journal, tuple[int, float]] = field(default_factory=dict)
+    """Up to where the shell was told to record, and when last."""
+    _owed: dict[Journal, dict[str, _Owed]] = field(default_factory=dict)
+
+    def fresh(self, journal: Journal, entries: Sequence[Entry], *, now: float) -> tuple[Entry, ...] | None:
+        """The entries to record now: none when they are known or under way; None when some before them are missing."""
+        first, last = entries[0].seq, entries[-1].seq
+        held = max(self.detailed.get(journal), self._underway.get(journal, (0, now))[0])
+        if first > held + 1:
+            return None
+        if last <= held:
+            return ()
+        self._underway[journal] = (last, now)
+        return tuple(entries[held + 1 - first :])
+
+    def owe(self, journal: Journal, member: str, *, recorded: int = 0, detailed: int = 0) -> None:
+        """The member waits for an ack that reaches as far."""
+        owed = self._owed.setdefault(journal, {}).setdefault(member, _Owed())
+        owed.recorded, owed.detailed = max(owed.recorded, recorded), max(owed.detailed, detailed)
+
+    def durable(self, journal: Journal) -> tuple[str, ...]:
+        """More is durable: whom to tell."""
+        detailed, recorded = self.detailed.get(journal), self.recorded.get(journal)
+        if journal in self._underway and self._underway[journal][0] <= detailed:
+            del self._underway[journal]
+        owed = self._owed.get(journal, {})
+        tell = tuple(owed)
+        for member in tell:
+            if owed[member].recorded <= recorded and owed[member].detailed <= detailed:
+                del owed[member]
+        return tell
+
+    def expire(self, *, now: float) -> None:
+        """Give up on what was never reported durable."""
+        stale = [journal for journal, (_, at) in self._underway.items() if now - at > self.patience_seconds]
+        for journal in stale:
+            del self._underway[journal]
+
+    def forget(self, member: str) -> None:
+        """Its link is gone; it asks again."""
+        for owed in self._owed.values():
+            owed.pop(member, None)

@@ -1,0 +1,127 @@
+"""Fences that are not complete yet: whose acks are missing, and when to ask for them (rule 4).
+
+Laws: a member always runs the fences of its own journal; anybody runs a foreign one when a reader waits for it, or when
+it stays open for longer than a term, since the origin may have died. Everything known is evaluated, whoever asked.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from anycastle.replicator.fence import Acks, Grants, Rosters, fence_reach, obstacle
+from anycastle.replicator.message import Ack, FenceQuery
+from anycastle.replicator.progress_vector import Journal, Progress
+from anycastle.replicator.settings import Lease
+
+
+@dataclass(slots=True)
+class _Open:
+    since: float
+    asked_at: float = -math.inf
+    wanted: int = 0
+
+
+class Pursuit:
+    """The open fences of all journals."""
+
+    def __init__(
+        self, *, member: str, rosters: Rosters, lease: Lease, grants: Grants, recorded: Progress, fenced: Progress
+    ) -> None:
+        self._member = member
+        self._rosters = rosters
+        self._grants = grants
+        self._recorded = recorded
+        self._fenced = fenced
+        self._query_seconds = lease.renewal_seconds / 2
+        voters = sorted(frozenset().union(*rosters))
+        rank = voters.index(member) if member in voters else len(voters)
+        self._patience_seconds = lease.term_seconds * (1 + rank / (len(voters) + 1))
+        self._acks: dict[Journal, Acks] = {}
+        self._open: dict[Journal, _Open] = {}
+
+    def open(self, journal: Journal, *, now: float) -> None:
+        """More of a journal was recorded."""
+        if journal not in self._open and self._recorded.get(journal) > self._fenced.get(journal):
+            self._open[journal] = _Open(since=now)
+
+    def want(self, journal: Journal, seq: int) -> None:
+        """Somebody here waits for it."""
+        if journal in self._open:
+            fence = self._open[journal]
+            fence.wanted = max(fence.wanted, min(seq, self._recorded.get(journal)))
+
+    def acknowledge(self, member: str, ack: Ack, out_until: dict[str, float]) -> None:
+        """`out_until` is on our clock, stretched."""
+        journal = (ack.group, ack.origin)
+        upto = min(ack.upto, self._recorded.get(journal))
+        if upto > self._fenced.get(journal):
+            self._acks.setdefault(journal, Acks()).add(member, upto, out_until)
+
+    def forget(self) -> None:
+        """The clock failed us: what we computed with it is void."""
+        self._acks.clear()
+        for fence in self._open.values():
+            fence.asked_at = -math.inf
+
+    def reach(self, journal: Journal, *, now: float) -> int:
+        """How far the journal is fenced by what we know now."""
+        group, origin = journal
+        return fence_reach(
+            self._rosters,
+            self._acks.get(journal, Acks()),
+            member=self._member,
+            own=self._grants,
+            group=group,
+            origin=origin,
+            fenced=self._fenced.get(journal),
+            recorded=self._recorded.get(journal),
+            now=now,
+        )
+
+    def moved(self, journal: Journal, *, now: float) -> None:
+        """The journal is fenced further; forget what only served that."""
+        fenced = self._fenced.get(journal)
+        if journal in self._acks:
+            self._acks[journal].prune(fenced)
+        if fenced >= self._recorded.get(journal):
+            self._open.pop(journal, None)
+            self._acks.pop(journal, None)
+        elif journal in self._open:
+            self._open[journal].since = now
+
+    def opened(self) -> tuple[Journal, ...]:
+        return tuple(self._open)
+
+    def queries(self, members: Iterable[str], *, now: float) -> Iterator[tuple[str, FenceQuery]]:
+        """Whom to ask now, and what."""
+        members = tuple(members)
+        for journal, fence in self._open.items():
+            upto = self._due(journal, fence, now=now)
+            if not upto:
+                continue
+            fence.asked_at = now
+            acks = self._acks.get(journal, Acks())
+            for member in members:
+                if acks.upto(member) < upto:
+                    yield member, FenceQuery(*journal, upto)
+
+    def _due(self, journal: Journal, fence: _Open, *, now: float) -> int:
+        """Up to where to ask, 0 for not now. The own journal's entries are their own first question."""
+        if now - fence.asked_at < self._query_seconds:
+            return 0
+        recorded = self._recorded.get(journal)
+        patience = self._query_seconds if journal[1] == self._member else self._patience_seconds
+        if now - fence.since >= patience:
+            return recorded
+        return fence.wanted if fence.wanted > self._fenced.get(journal) else 0
+
+    def obstacle(self, journal: Journal, seq: int, *, now: float) -> str:
+        """Why `seq` is not fenced, for people; the empty string when nothing is in the way."""
+        if seq <= self._fenced.get(journal):
+            return ""
+        if seq > self._recorded.get(journal):
+            return f"recorded here up to {self._recorded.get(journal)}, not {seq}"
+        group, origin = journal
+        acknowledged = self._acks.get(journal, Acks()).for_seq(seq)
+        acknowledged[self._member] = self._grants.out_until(group, origin, seq, now=now)
+        return obstacle(self._rosters, acknowledged, now=now)
