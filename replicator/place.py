@@ -1,0 +1,108 @@
+"""One row of the ledger for each path: the newest entry known, and what has landed here.
+
+Law: `pending` is 1 exactly while the newest entry is not what has landed here (and the member holds content).
+Runs inside the caller's transaction.
+"""
+
+from dataclasses import dataclass
+
+import apsw
+import msgspec
+
+from anycastle.replicator.entry import Entry, Kind
+from anycastle.replicator.observation import Fingerprint
+
+_decoder = msgspec.msgpack.Decoder(Entry)
+_encoder = msgspec.msgpack.Encoder()
+
+LOCAL_COLUMNS = (
+    "local_lamport, local_origin, local_kind, digest, ino, ctime_ns, mtime_ns, size, disk_kind, mode, uid, gid"
+)
+
+_READ = """
+SELECT p.origin, p.pending, n.body, l.body
+FROM place p JOIN entry n ON n.grp = p.grp AND n.origin = p.origin AND n.seq = p.seq
+LEFT JOIN entry l ON l.grp = p.grp AND l.origin = p.local_origin AND l.seq = p.local_seq
+WHERE p.grp = ? AND p.path = ?"""
+
+_ADD_ENTRY = "INSERT INTO entry(grp, origin, seq, lamport, wall, path, body) VALUES (?, ?, ?, ?, ?, ?, ?)"
+
+_SET_NEWEST = """
+INSERT INTO place(grp, path, origin, seq, lamport, kind, pending) VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET origin = excluded.origin, seq = excluded.seq, lamport = excluded.lamport,
+kind = excluded.kind, pending = excluded.pending"""
+
+_SET_LOCAL = """
+UPDATE place SET pending = ?, local_origin = ?, local_seq = ?, local_lamport = ?, local_kind = ?, digest = ?,
+ino = ?, ctime_ns = ?, mtime_ns = ?, size = ?, disk_kind = ?, mode = ?, uid = ?, gid = ? WHERE grp = ? AND path = ?"""
+
+_SET_FINGERPRINT = """
+UPDATE place SET ino = ?, ctime_ns = ?, mtime_ns = ?, size = ?, disk_kind = ?, mode = ?, uid = ?, gid = ?
+WHERE grp = ? AND path = ?"""
+
+_NOWHERE: tuple[int | None, ...] = (None,) * 8
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What is known of one path before a write."""
+
+    origin: int
+    """The number that stands for the newest entry's origin."""
+    pending: bool
+    newest: Entry
+    local: Entry | None
+
+
+def encode(entry: Entry) -> bytes:
+    return _encoder.encode(entry)
+
+
+def decode(body: bytes) -> Entry:
+    return _decoder.decode(body)
+
+
+def read(db: apsw.Connection, grp: int, path: bytes) -> Place | None:
+    row = db.execute(_READ, (grp, path)).fetchone()
+    if row is None:
+        return None
+    origin, pending, newest_body, local_body = row
+    newest = decode(newest_body)
+    same = local_body is not None and local_body == newest_body
+    local = newest if same else None if local_body is None else decode(local_body)
+    return Place(origin, bool(pending), newest, local)
+
+
+def add_entry(db: apsw.Connection, grp: int, origin: int, entry: Entry, *, wall: float) -> None:
+    db.execute(_ADD_ENTRY, (grp, origin, entry.seq, entry.lamport, wall, entry.path, encode(entry)))
+
+
+def set_newest(db: apsw.Connection, grp: int, origin: int, entry: Entry, *, pending: bool) -> None:
+    db.execute(_SET_NEWEST, (grp, entry.path, origin, entry.seq, entry.lamport, int(entry.kind), int(pending)))
+
+
+def set_local(
+    db: apsw.Connection, grp: int, origin: int, entry: Entry, fingerprint: Fingerprint | None, *, pending: bool
+) -> None:
+    digest = entry.digest if entry.kind is Kind.FILE else None
+    told = (int(pending), origin, entry.seq, entry.lamport, int(entry.kind), digest)
+    db.execute(_SET_LOCAL, (*told, *_columns(fingerprint), grp, entry.path))
+
+
+def set_fingerprint(db: apsw.Connection, grp: int, path: bytes, fingerprint: Fingerprint | None) -> None:
+    db.execute(_SET_FINGERPRINT, (*_columns(fingerprint), grp, path))
+
+
+def _columns(fingerprint: Fingerprint | None) -> tuple[int | None, ...]:
+    if fingerprint is None:
+        return _NOWHERE
+    return (
+        fingerprint.ino - (1 << 63),  # an inode number may use all 64 bits, SQLite's integers are signed
+        fingerprint.ctime_ns,
+        fingerprint.mtime_ns,
+        fingerprint.size,
+        int(fingerprint.kind),
+        fingerprint.mode,
+        fingerprint.uid,
+        fingerprint.gid,
+    )
