@@ -13,6 +13,7 @@ from pathlib import Path
 
 from asyncinotify import Event, Inotify, Mask, Watch
 
+from anycastle.replicator.entry import PRIVATE_FOLDER
 from anycastle.replicator.watch_event import (
     Cookie,
     Gathering,
@@ -71,12 +72,16 @@ class InotifyWatcher:
 
     async def batches(self) -> AsyncIterator[tuple[WatchEvent, ...]]:
         """See `Watcher.batches`."""
+        drained = False
         while True:
-            await readable(self._inotify.fd)
-            self._drain()
-            if self._moving:
+            if drained:
+                await readable(self._inotify.fd)
+            else:
+                await asyncio.sleep(0)  # the library holds events that it has read already
+            drained = self._drain()
+            if drained and self._moving:
                 await asyncio.sleep(PAIR_SECONDS)
-                self._drain()
+                drained = self._drain()
                 self._settle_moves()
             if events := self._gathering.take():
                 yield events
@@ -88,12 +93,14 @@ class InotifyWatcher:
         self._inotify.close()
         self._root.close()
 
-    def _drain(self) -> None:
+    def _drain(self) -> bool:
+        """Take what is there, bounded; False when more may be waiting."""
         for _ in range(BATCH_EVENTS_MAX):
             event = self._inotify.sync_get()
             if event is None:
-                return
+                return True
             self._take(event)
+        return False
 
     def _take(self, event: Event) -> None:
         mask = int(event.mask)
@@ -113,13 +120,16 @@ class InotifyWatcher:
         if mask & _IGNORED:
             del self._folders[wd]
         if not folder and mask & (_IGNORED | _MOVE_SELF):
-            raise WatchError(self._root.moved() or f"{os.fsdecode(self._root.path)} can no longer be watched")
+            raise WatchError(self._root.moved() or f"{self._root.shown} can no longer be watched")
 
     def _take_named(self, folder: bytes, name: bytes, mask: int, pair: int) -> None:
         path = join(folder, name)
         if mask & _CREATE and (cookie := self._root.claim(name)):
             self._settle_moves()
             self._gathering.add(Cookie(cookie))
+        elif path == PRIVATE_FOLDER and mask & (_DELETE | _MOVED_FROM):
+            # Comes first when the root is deleted; of that the kernel tells nothing while we hold the root open.
+            raise WatchError(self._root.moved() or f"{os.fsdecode(path)} in {self._root.shown} was removed")
         elif mask & _MOVED_FROM:
             self._moving[pair] = (path, bool(mask & _ISDIR))
         elif mask & _MOVED_TO:

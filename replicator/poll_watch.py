@@ -73,7 +73,7 @@ class ScanWatcher:
     def _count_failure(self, error: OSError) -> None:
         self.scans_failed += 1
         if self.scans_failed == 1:
-            _log.warning("cannot scan %s, trying again: %s", os.fsdecode(self._root.path), error)
+            _log.warning("cannot scan %s, trying again: %s", self._root.shown, error)
 
     async def _pause(self) -> None:
         try:

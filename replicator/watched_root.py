@@ -51,6 +51,11 @@ class WatchedRoot:
             return f"the root {os.fsdecode(before)} was deleted"
         return f"the root {os.fsdecode(before)} is now {os.fsdecode(self.path)}"
 
+    @property
+    def shown(self) -> str:
+        """Where it is, for people."""
+        return self.path.decode("utf-8", "backslashreplace")
+
     def hidden(self, path: bytes) -> bool:
         """True of what is never told: the root itself, our private folder, what the group excludes."""
         return not path or is_below(path, PRIVATE_FOLDER) or self._tree.excluded(path)
