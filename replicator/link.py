@@ -1,0 +1,167 @@
+"""One WebSocket between two members, from its Hello to its end.
+
+Laws: nothing is believed before a Hello that agrees with the certificate and with our roster; frames go up in the
+order in which they came; the first malformed frame ends the link; silence ends it too, so a dead peer is noticed within
+`silence_seconds_max`, and a living one that has nothing to say is kept by pings.
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
+
+import aiohttp
+from aiohttp import web
+
+from anycastle.errors import AnycastleError
+from anycastle.replicator.link_frame import Assembler, FrameError, decode, encode, hello_fault, urgent
+from anycastle.replicator.message import Hello, Message
+from anycastle.replicator.outbox import Outbox
+from anycastle.replicator.settings import LinkSettings
+
+Socket = web.WebSocketResponse | aiohttp.ClientWebSocketResponse
+
+UNSENT_BYTES = 64 * 1024
+"""What may sit in the kernel's queue, out of reach of urgent frames."""
+CLOSE_SECONDS = 1.0
+PINGS_PER_SILENCE = 3
+
+
+class LinkFault(AnycastleError):
+    """The peer broke the rules; `kind` is one word for counters."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+def message_bytes_max(settings: LinkSettings) -> int:
+    """The limit to give to aiohttp, which refuses a WebSocket message of exactly its limit: tag, frame and one more."""
+    return settings.frame_bytes_max + 2
+
+
+class Link:
+    """One link; made for a socket whose peer's certificate named `member`."""
+
+    def __init__(self, member: str, websocket: Socket, settings: LinkSettings) -> None:
+        self.member = member
+        self._websocket = websocket
+        self._settings = settings
+        self._outbox = Outbox(queue_bytes_max=settings.queue_bytes_max)
+        self._assembler = Assembler(frame_bytes_max=settings.frame_bytes_max)
+        self._closing = asyncio.Event()
+        self._reason = ""
+
+    async def open(self, hello: Hello, compatible: Callable[[Hello], str]) -> Hello:
+        """Exchange Hellos; returns the peer's. Raises LinkFault, also when none comes in time."""
+        _keep_kernel_queue_short(self._websocket)
+        try:
+            async with asyncio.timeout(self._settings.hello_timeout_seconds):
+                self._outbox.put(encode(hello, frame_bytes_max=self._settings.frame_bytes_max), urgent=True)
+                await self._send_next()
+                theirs = await self._receive()
+        except TimeoutError:
+            raise LinkFault("hello", f"said no Hello within {self._settings.hello_timeout_seconds} s") from None
+        if theirs is None:
+            raise LinkFault("closed", "closed the link before its Hello")
+        if fault := hello_fault(theirs, certified=self.member):
+            raise LinkFault("hello", fault)
+        assert isinstance(theirs, Hello)
+        if fault := compatible(theirs):
+            raise LinkFault("roster", fault)
+        return theirs
+
+    def send(self, message: Message) -> bool:
+        """Queue a message; False when its queue is full. Raises FrameError when it is longer than a frame may be."""
+        frame = encode(message, frame_bytes_max=self._settings.frame_bytes_max)
+        return self._outbox.put(frame, urgent=urgent(message))
+
+    async def run(self, on_message: Callable[[Message], None]) -> str:
+        """Speak until the link ends; returns why it ended. Raises LinkFault when the peer broke the rules."""
+        faults: list[LinkFault] = []
+        try:
+            async with asyncio.TaskGroup() as group:
+                ends = (self._send_all(), self._receive_all(on_message), self._closing.wait())
+                tasks = [group.create_task(end) for end in ends]
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                for task in tasks:
+                    task.cancel()
+        except* LinkFault as caught:
+            faults.extend(fault for fault in caught.exceptions if isinstance(fault, LinkFault))
+        if faults:
+            raise faults[0]
+        return self._reason or "closed by the peer"
+
+    def close(self, reason: str) -> None:
+        """End the link from our side: `run` returns soon."""
+        self._reason = self._reason or reason
+        self._closing.set()
+
+    async def shut(self, fault: str = "") -> None:
+        """Close the WebSocket, telling the peer what it did wrong, if anything."""
+        code = aiohttp.WSCloseCode.POLICY_VIOLATION if fault else aiohttp.WSCloseCode.GOING_AWAY
+        with contextlib.suppress(OSError, aiohttp.ClientError, TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._websocket.close(code=code, message=fault.encode()[:100])
+
+    async def _send_all(self) -> None:
+        ping_seconds = self._settings.silence_seconds_max / PINGS_PER_SILENCE
+        try:
+            while True:
+                if await self._send_next():
+                    continue
+                try:
+                    async with asyncio.timeout(ping_seconds):
+                        await self._outbox.filled()
+                except TimeoutError:
+                    await self._websocket.ping()
+        except (OSError, aiohttp.ClientError) as error:
+            self._reason = self._reason or f"sending failed: {error}"
+
+    async def _send_next(self) -> bool:
+        data = self._outbox.take()
+        if data is None:
+            return False
+        await self._websocket.send_bytes(data)
+        return True
+
+    async def _receive_all(self, on_message: Callable[[Message], None]) -> None:
+        try:
+            while (message := await self._receive()) is not None:
+                if isinstance(message, Hello):
+                    raise LinkFault("frame", "said Hello twice")
+                on_message(message)
+        except TimeoutError:
+            self._reason = self._reason or f"silent for {self._settings.silence_seconds_max} s"
+
+    async def _receive(self) -> Message | None:
+        """The next message; None when the peer is gone."""
+        try:
+            while True:
+                data = await self._receive_data()
+                if data is None:
+                    return None
+                frame = self._assembler.feed(data)
+                if frame is not None:
+                    return decode(frame)
+        except FrameError as error:
+            raise LinkFault("frame", f"sent a bad frame: {error}") from error
+
+    async def _receive_data(self) -> bytes | None:
+        got = await self._websocket.receive(timeout=self._settings.silence_seconds_max)
+        match got.type:
+            case aiohttp.WSMsgType.BINARY:
+                data: bytes = got.data
+                return data
+            case aiohttp.WSMsgType.TEXT:
+                raise FrameError("text, expected binary")
+            case aiohttp.WSMsgType.ERROR if isinstance(got.data, aiohttp.WebSocketError):
+                raise FrameError(str(got.data))
+            case _:
+                return None
+
+
+def _keep_kernel_queue_short(websocket: Socket) -> None:
+    connection: socket.socket | None = websocket.get_extra_info("socket")
+    if connection is not None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)

@@ -1,0 +1,99 @@
+"""Listening sockets and the HTTP servers on them, for links and edge alike.
+
+Laws: a port that cannot be had is one clear error before anything has started; at most `connections_max` connections
+are open, one more is told 503 and closed; when the server ends, so does every connection, within `shutdown_seconds`.
+"""
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from anycastle.errors import AnycastleError
+
+BACKLOG = 128
+HANDSHAKE_SECONDS = 5.0
+FULL_SECONDS = 1.0
+_FULL = (
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nCache-Control: no-store\r\n"
+    b"Connection: close\r\nContent-Length: 21\r\n\r\ntoo many connections\n"
+)
+
+
+class _OncePerKind(logging.Filter):
+    """Lets one record of each kind through: the HTTP library logs a traceback for every malformed request."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: set[tuple[str, str]] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        fault = record.exc_info[0] if record.exc_info else None
+        kind = (str(record.msg), fault.__name__ if fault else "")
+        if kind in self._seen:
+            return False
+        self._seen.add(kind)
+        return True
+
+
+HTTP_LOG = logging.getLogger("anycastle.replicator.http")
+HTTP_LOG.addFilter(_OncePerKind())
+
+
+class _Full(asyncio.Protocol):
+    """A connection beyond the limit: the answer, time to read it, the end."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.write(_FULL)
+        asyncio.get_running_loop().call_later(FULL_SECONDS, transport.abort)
+
+
+def cut(request: web.BaseRequest) -> None:
+    """End the client's connection at once: how it learns that an answer under way is not whole."""
+    if request.transport is not None:
+        request.transport.abort()
+
+
+def bind_listener(address: tuple[str, int], what: str, fault: type[AnycastleError]) -> socket.socket:
+    """A listening TCP socket on `address`; raises `fault` with one clear line."""
+    try:
+        family = socket.getaddrinfo(*address, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+        listener = socket.create_server(address, family=family, backlog=BACKLOG)
+    except (OSError, OverflowError) as error:
+        raise fault(f"{address[0]}:{address[1]}: expected to listen there for {what}: {error}") from error
+    listener.setblocking(False)
+    return listener
+
+
+@asynccontextmanager
+async def serving(
+    server: web.Server,
+    listeners: Sequence[socket.socket],
+    *,
+    connections_max: int,
+    shutdown_seconds: float,
+    tls: ssl.SSLContext | None = None,
+) -> AsyncIterator[None]:
+    """Accept on bound sockets, which it closes at the end."""
+    loop = asyncio.get_running_loop()
+
+    def protocol() -> asyncio.Protocol:
+        return server() if len(server.connections) < connections_max else _Full()
+
+    handshake = HANDSHAKE_SECONDS if tls is not None else None
+    accepting = [
+        await loop.create_server(protocol, sock=listener, ssl=tls, ssl_handshake_timeout=handshake, backlog=BACKLOG)
+        for listener in listeners
+    ]
+    try:
+        yield
+    finally:
+        for one in accepting:
+            one.close()
+        server.pre_shutdown()
+        await server.shutdown(shutdown_seconds)
