@@ -101,3 +101,5 @@ class DnsSettings:
     """DNS flag day 2020 / RFC 9715."""
     tcp_connections_max: int = 256
     tcp_idle_seconds: float = 10.0
+    responses_per_second_max: float = 5000.0
+    """UDP answers for one client network (/24 or /56), in each worker; 0 for no limit. Far above any one resolver."""

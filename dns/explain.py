@@ -1,0 +1,108 @@
+"""What a client would be told, and why: for people, on the command line and the dashboard.
+
+Law: nothing is computed a second time. A real query goes through `parse_query`, `answer_query` and `respond`, and what
+they return is shown; dnspython reads the answer, as a stranger would.
+"""
+
+import ipaddress
+import struct
+from typing import Any
+
+import dns.exception
+import dns.message
+import dns.name
+import dns.rcode
+import dns.rdatatype
+
+import dns.rrset
+from anycastle.dns.edns import OPT, OPTION_CLIENT_SUBNET
+from anycastle.dns.errors import DnsError
+from anycastle.dns.respond import Outcome, answer_query, new_counters, respond
+from anycastle.dns.rrset import CLASS_IN
+from anycastle.dns.tables import Tables
+from anycastle.dns.wire import Query, parse_query
+from anycastle.health.view import View
+
+_PAYLOAD_BYTES = 4096
+
+
+def explain(tables: Tables, view: View, name: str, type: str, client: str, *, now: float) -> dict[str, Any]:
+    """The answer to `name` and `type` for a client (an address, or a network as a resolver would send it).
+
+    Keys: name, type, client, rcode, authoritative; answers, authority, additional (lines of zone-file text); ttl (of
+    the first answer, or None); scope (bits); steered_by (the rule's name, or None); chosen (sites); none_used (the
+    policy used because no site was eligible, or None); ttl_reason; sites (one mapping with site, eligible, rank, reason
+    for each candidate, the best first). Raises DnsError when the question makes no sense.
+    """
+    packet, source = _make_query(name, type, client)
+    query = parse_query(packet)
+    assert isinstance(query, Query), f"a query of our own is well-formed: {query}"
+    # One view and one moment for both, so this is the outcome that was rendered.
+    outcome = answer_query(query, source, tables, view, now)
+    reply = respond(packet, source=source, tcp=True, tables=tables, view=view, now=now, counters=new_counters())
+    assert reply is not None, "a well-formed query is never met with silence"
+    message = dns.message.from_wire(reply)
+    answers = _lines(message.answer)
+    return {
+        "name": name,
+        "type": type.upper(),
+        "client": client,
+        "rcode": dns.rcode.to_text(message.rcode()),
+        "authoritative": bool(message.flags & 0x0400),
+        "answers": answers,
+        "authority": _lines(message.authority),
+        "additional": _lines(message.additional),
+        "ttl": message.answer[0].ttl if message.answer else None,
+        "scope": _scope(message),
+        **_why(outcome),
+    }
+
+
+def _why(outcome: Outcome) -> dict[str, Any]:
+    decision = outcome.decision
+    if decision is None or outcome.match is None:
+        return {"steered_by": None, "chosen": [], "none_used": None, "ttl_reason": "static record", "sites": []}
+    return {
+        "steered_by": outcome.match.rule.name,
+        "chosen": list(decision.sites),
+        "none_used": decision.none_used.value if decision.none_used is not None else None,
+        "ttl_reason": decision.ttl_reason,
+        "sites": [
+            {"site": reason.site, "eligible": reason.eligible, "rank": reason.rank, "reason": reason.text}
+            for reason in decision.reasons
+        ],
+    }
+
+
+def _make_query(name: str, type: str, client: str) -> tuple[bytes, bytes]:
+    """The query of a resolver that passes on the whole client network; and the client's address."""
+    try:
+        question = dns.name.from_text(name).to_wire() or b""
+    except (dns.exception.DNSException, UnicodeError) as error:
+        raise DnsError(f"{name!r} is not a domain name: {error}") from None
+    try:
+        rrtype = dns.rdatatype.from_text(type)
+    except (dns.exception.DNSException, ValueError):
+        raise DnsError(f"{type!r} is not a record type: expected one such as A, AAAA or MX") from None
+    try:
+        network = ipaddress.ip_network(client)
+    except ValueError as error:
+        raise DnsError(f"client {client!r}: expected an IP address or a network: {error}") from None
+    address = network.network_address.packed
+    prefix = address[: (network.prefixlen + 7) // 8]
+    subnet = struct.pack("!HBB", 1 if network.version == 4 else 2, network.prefixlen, 0) + prefix
+    option = struct.pack("!HH", OPTION_CLIENT_SUBNET, len(subnet)) + subnet
+    opt = struct.pack("!BHHIH", 0, OPT, _PAYLOAD_BYTES, 0, len(option)) + option
+    header = struct.pack("!HHHHHH", 0, 0, 1, 0, 0, 1)
+    return header + question + struct.pack("!HH", rrtype, CLASS_IN) + opt, address
+
+
+def _lines(rrsets: list[dns.rrset.RRset]) -> list[str]:
+    return [line for rrset in rrsets for line in rrset.to_text().splitlines()]
+
+
+def _scope(message: dns.message.Message) -> int | None:
+    for option in message.options:
+        if int(option.otype) == OPTION_CLIENT_SUBNET:
+            return int(getattr(option, "scopelen", 0))
+    return None

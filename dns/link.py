@@ -1,0 +1,182 @@
+"""One worker process and the socketpair to it, from the control process's side.
+
+Law: at most one newest view and one newest set of tables wait for the worker; writing is done by one task, so that
+nobody else ever waits for a slow worker. A worker that is started anew first gets what is in force now.
+"""
+
+import asyncio
+import contextlib
+import socket
+import sys
+from asyncio.subprocess import DEVNULL, Process
+from collections import Counter
+
+import msgspec
+
+from anycastle.clock import Clock
+from anycastle.dns.bind import WorkerSockets
+from anycastle.dns.errors import DnsError
+from anycastle.dns.frame import FrameBuffer, Kind, Report, Setup, encode_frame
+from anycastle.dns.settings import DnsSettings
+
+STOP_SECONDS_MAX = 2.0
+"""A worker ends as soon as its control socket closes; one that does not is killed."""
+READ_BYTES = 65536
+
+_GAUGES = frozenset({"tcp_connections"})
+"""Counts of what is now: gone when the worker is."""
+
+
+class WorkerLink:
+    """What is wanted of one worker, and what it reports."""
+
+    def __init__(self, number: int, sockets: WorkerSockets, settings: DnsSettings, *, clock: Clock) -> None:
+        self.number = number
+        self._clock = clock
+        self._setup = Setup(
+            number=number,
+            udp_descriptors=tuple(sock.fileno() for sock in sockets.udp),
+            tcp_descriptors=tuple(sock.fileno() for sock in sockets.tcp),
+            tcp_connections_max=max(1, settings.tcp_connections_max // settings.workers),
+            tcp_idle_seconds=settings.tcp_idle_seconds,
+            responses_per_second_max=settings.responses_per_second_max,
+        )
+        self._tables = b""
+        self._view = b""
+        self._unsent: dict[Kind, bytes] = {}
+        self._wanted = asyncio.Event()
+        self._process: Process | None = None
+        self._control: socket.socket | None = None
+        self._frames = FrameBuffer()
+        self._reported_at: float | None = None
+        self._counters: dict[str, int] = {}
+        self._retired: Counter[str] = Counter()
+
+    def want_tables(self, payload: bytes) -> None:
+        self._tables = payload
+        self._want(Kind.TABLES, payload)
+
+    def want_view(self, payload: bytes) -> None:
+        self._view = payload
+        self._want(Kind.VIEW, payload)
+
+    def _want(self, kind: Kind, payload: bytes) -> None:
+        self._unsent[kind] = payload
+        self._wanted.set()
+
+    def counters(self) -> Counter[str]:
+        """Since the beginning, over all processes that this worker has had."""
+        total = Counter(self._retired)
+        total.update(self._counters)
+        return total
+
+    def healthy(self, silence_seconds_max: float, *, now: float) -> str:
+        """The empty string, or what is wrong with this worker."""
+        if self._process is None:
+            return f"DNS worker {self.number} is not running"
+        if self._process.returncode is not None:
+            return f"DNS worker {self.number} ended with status {self._process.returncode}"
+        if self._reported_at is None:
+            return f"DNS worker {self.number} is starting"
+        silent_seconds = now - self._reported_at
+        if silent_seconds > silence_seconds_max:
+            return f"DNS worker {self.number} has not reported for {silent_seconds:.1f} s"
+        return ""
+
+    async def start(self) -> None:
+        """Starts the process; `wait_ready` or `serve` then talk to it. Raises OSError."""
+        self._frames = FrameBuffer()
+        self._reported_at = None
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        inherited = (theirs.fileno(), *self._setup.udp_descriptors, *self._setup.tcp_descriptors)
+        try:
+            # -P: a folder named `dns` in the working directory must not hide the one that is installed.
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", "anycastle.dns.worker", str(theirs.fileno())),
+                stdin=DEVNULL,
+                pass_fds=inherited,
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self._control = ours
+        self._unsent = {
+            Kind.SETUP: msgspec.msgpack.encode(self._setup),
+            Kind.TABLES: self._tables,
+            Kind.VIEW: self._view,
+        }
+        self._wanted.set()
+
+    async def wait_ready(self) -> None:
+        """Sends everything and waits for the first report. Raises DnsError when the process ends instead."""
+        with contextlib.suppress(OSError):
+            await self._send_unsent()
+        while self._reported_at is None:
+            if not await self._receive():
+                raise DnsError(f"DNS worker {self.number} ended while starting; its own message is in the log")
+
+    async def serve(self, silence_seconds_max: float) -> str:
+        """Talks to the worker until it ends or falls silent; returns what happened."""
+        if self._control is None:
+            return "could not be started"
+        async with asyncio.TaskGroup() as group:
+            sender = group.create_task(self._send_forever())
+            try:
+                while True:
+                    async with asyncio.timeout(silence_seconds_max):
+                        if not await self._receive():
+                            return "ended"
+            except TimeoutError:
+                return f"was silent for {silence_seconds_max:.0f} s"
+            finally:
+                sender.cancel()
+
+    async def _send_forever(self) -> None:
+        with contextlib.suppress(OSError):  # the worker is gone; the receiving side notices too
+            while True:
+                await self._wanted.wait()
+                await self._send_unsent()
+
+    async def _send_unsent(self) -> None:
+        self._wanted.clear()
+        for kind in (Kind.SETUP, Kind.TABLES, Kind.VIEW):
+            payload = self._unsent.pop(kind, None)
+            if payload is not None and self._control is not None:
+                await asyncio.get_running_loop().sock_sendall(self._control, encode_frame(kind, payload))
+
+    async def _receive(self) -> bool:
+        """One read; False when the worker is gone."""
+        assert self._control is not None
+        try:
+            data = await asyncio.get_running_loop().sock_recv(self._control, READ_BYTES)
+        except OSError:
+            data = b""
+        for kind, payload in self._frames.feed(data):
+            assert kind is Kind.REPORT, "workers only report"
+            self._counters = msgspec.msgpack.decode(payload, type=Report).counters
+            self._reported_at = self._clock.now()
+        return bool(data)
+
+    def hang_up(self) -> None:
+        """Tells the worker to end."""
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+
+    async def stop(self) -> None:
+        """Ends the process, by force if it must be. May be called twice."""
+        self.hang_up()
+        self._retired.update({name: count for name, count in self._counters.items() if name not in _GAUGES})
+        self._counters = {}
+        process, self._process = self._process, None
+        if process is None:
+            return
+        try:
+            async with asyncio.timeout(STOP_SECONDS_MAX):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()

@@ -1,0 +1,186 @@
+"""Bytes in, bytes out: one packet to its answer, or to silence.
+
+Law: no packet makes `respond` raise; a fault of ours becomes SERVFAIL and a count. One query is answered from one
+view, so A and AAAA of a moment cannot disagree. The scope of a client subnet is what the decision depended on; 0 where
+the client made no difference (static and negative answers, RFC 7871 section 7.4). CNAMEs are never chained into a
+steered name, because one scope cannot speak for both.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from anycastle.dns.reply import Answer, render, reply_bytes_max
+from anycastle.dns.rrset import ANY, CLASS_CH, CLASS_IN, TXT, A, RRset, make_rrset
+from anycastle.dns.settings import Address
+from anycastle.dns.steer import Decision, Match, decide
+from anycastle.dns.tables import Tables
+from anycastle.dns.wire import QR, Fault, Query, Rcode, Silence, labels_of, parse_query
+from anycastle.dns.zone import Zone, look_up, negative_within
+from anycastle.health.view import View
+
+COUNTERS = (
+    "queries",
+    "queries_tcp",
+    "steered",
+    "truncated",
+    "dropped_silent",
+    "dropped_early",
+    "faults",
+    *(f"rcode_{rcode.name.lower()}" for rcode in Rcode),
+)
+"""Every name in the counters, so that readers may add them up without asking which exist."""
+
+REFUSED_TYPES = frozenset({41, 249, 250, 251, 252, 253, 254})
+"""OPT, TKEY, TSIG, IXFR, AXFR, MAILB, MAILA: not data, and no transfer leaves by this path."""
+
+_RCODE_COUNTERS = {rcode: f"rcode_{rcode.name.lower()}" for rcode in Rcode}
+_REFUSED = Answer(rcode=Rcode.REFUSED, authoritative=False)
+_SERVFAIL = Answer(rcode=Rcode.SERVFAIL, authoritative=False)
+_IDENTITY_NAMES = frozenset({b"\x02id\x06server\x00", b"\x08hostname\x04bind\x00"})
+_VERSION_NAMES = frozenset({b"\x07version\x06server\x00", b"\x07version\x04bind\x00"})
+_VERSION_TEXT = b"anycastle"
+"""No number: it would help nobody but an attacker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What is answered to a query, and why."""
+
+    answer: Answer
+    scope_bits: int = 0
+    rrclass: int = CLASS_IN
+    match: Match | None = None
+    decision: Decision | None = None
+
+
+def new_counters() -> dict[str, int]:
+    return dict.fromkeys(COUNTERS, 0)
+
+
+def respond(
+    packet: bytes,
+    *,
+    source: bytes,
+    tcp: bool,
+    tables: Tables,
+    view: View | None,
+    now: float,
+    counters: dict[str, int],
+) -> bytes | None:
+    """The answer to a packet from the address `source` (4 or 16 bytes), or None for silence. Never raises."""
+    counters["queries"] += 1
+    counters["queries_tcp"] += tcp
+    if view is None:  # nothing is said from unknown health (design section 6, "Startup")
+        counters["dropped_early"] += 1
+        return None
+    try:
+        return _respond(packet, source, tcp, tables, view, now, counters)
+    except Exception:
+        counters["faults"] += 1
+        counters["rcode_servfail"] += 1
+        return _failed(packet)
+
+
+def _respond(
+    packet: bytes, source: bytes, tcp: bool, tables: Tables, view: View, now: float, counters: dict[str, int]
+) -> bytes | None:
+    query = parse_query(packet)
+    if isinstance(query, Silence):
+        counters["dropped_silent"] += 1
+        return None
+    if isinstance(query, Fault):
+        outcome = Outcome(Answer(rcode=query.rcode, authoritative=False))
+    else:
+        outcome = answer_query(query, source, tables, view, now)
+        counters["steered"] += outcome.decision is not None
+    counters[_RCODE_COUNTERS[outcome.answer.rcode]] += 1
+    reply = render(
+        query,
+        outcome.answer,
+        bytes_max=reply_bytes_max(query, tcp=tcp, payload_bytes_max=tables.udp_payload_bytes_max),
+        payload_bytes=tables.udp_payload_bytes_max,
+        server_id=tables.server_id,
+        scope_bits=outcome.scope_bits,
+        rrclass=outcome.rrclass,
+    )
+    counters["truncated"] += reply[2] >> 1 & 1
+    return reply
+
+
+def respond_truncated(packet: bytes, tables: Tables) -> bytes | None:
+    """What a limited client gets instead: no data and TC, "ask again by TCP". None for what is not even a query."""
+    query = parse_query(packet)
+    if not isinstance(query, Query):
+        return None
+    reply = bytearray(render(query, Answer(), bytes_max=512, payload_bytes=tables.udp_payload_bytes_max))
+    reply[2] |= 0x02
+    return bytes(reply)
+
+
+def answer_query(query: Query, source: bytes, tables: Tables, view: View, now: float) -> Outcome:
+    """What a well-formed query is told. `explain` shows the very same outcome."""
+    if query.rrclass != CLASS_IN:
+        return _answer_chaos(query, tables)
+    if query.rrtype in REFUSED_TYPES:
+        return Outcome(_REFUSED)
+    zone = tables.zone_of(query.name, query.rrtype)
+    if zone is None:
+        return Outcome(_REFUSED)
+    found = look_up(zone, query.name, query.rrtype)
+    if isinstance(found, Answer):
+        return Outcome(found)
+    return _answer_steered(query, source, zone, tables, view, now)
+
+
+def _answer_steered(query: Query, source: bytes, zone: Zone, tables: Tables, view: View, now: float) -> Outcome:
+    match = tables.steering.match(labels_of(query.name))
+    if match is None:
+        return Outcome(zone.nodata)
+    client, source_bits = _client_of(query, source)
+    decision = decide(tables.steering, match, client, source_bits, view, now=now)
+    subnet = query.edns.subnet if query.edns is not None else None
+    scope_bits = decision.scope_bits if subnet is not None and subnet.source_bits else 0
+    if decision.rcode:
+        return Outcome(_SERVFAIL, 0, CLASS_IN, match, decision)
+    version = 4 if query.rrtype == A else 6
+    addresses = [address for address in decision.addresses if address.version == version]
+    if addresses:
+        answer = Answer(answer=(_address_rrset(query, decision.ttl, addresses),))
+    else:
+        # The site has no address of this family. Which site it is depends on the client, so the scope stays: with 0
+        # a resolver that heeds it would hide the family from clients of other sites.
+        answer = negative_within(zone, decision.ttl)
+    return Outcome(answer, scope_bits, CLASS_IN, match, decision)
+
+
+def _client_of(query: Query, source: bytes) -> tuple[bytes, int]:
+    """On whose behalf is asked: the client subnet; or the resolver, if there is none or it tells nothing."""
+    subnet = query.edns.subnet if query.edns is not None else None
+    if subnet is not None and subnet.source_bits:
+        return subnet.padded(), subnet.source_bits
+    return source, 8 * len(source)
+
+
+def _address_rrset(query: Query, ttl: int, addresses: Iterable[Address]) -> RRset:
+    return make_rrset(query.name, query.rrtype, ttl, tuple((address.packed,) for address in addresses))
+
+
+def _answer_chaos(query: Query, tables: Tables) -> Outcome:
+    """`id.server` and `version.server` (RFC 4892), for people who ask which server they reached."""
+    if query.rrclass != CLASS_CH or query.rrtype not in (TXT, ANY):
+        return Outcome(_REFUSED)
+    if query.name in _IDENTITY_NAMES:
+        text = tables.server_id[:255]
+    elif query.name in _VERSION_NAMES:
+        text = _VERSION_TEXT
+    else:
+        return Outcome(_REFUSED)
+    rrset = make_rrset(query.name, TXT, 0, ((bytes((len(text),)) + text,),), CLASS_CH)
+    return Outcome(Answer(answer=(rrset,)), 0, CLASS_CH)
+
+
+def _failed(packet: bytes) -> bytes | None:
+    """SERVFAIL made of next to nothing: whatever failed must not be needed for it."""
+    if len(packet) < 12 or packet[2] & (QR >> 8):
+        return None
+    return packet[:2] + bytes((0x80 | packet[2] & 0x79, Rcode.SERVFAIL)) + bytes(8)

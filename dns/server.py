@@ -1,0 +1,137 @@
+"""The nameserver as the control process sees it: sockets bound once, worker processes that read them, frames between.
+
+Law: everything is bound before anything is started, and a failed start leaves nothing behind. The sockets belong to
+the control process, so queries that come while a worker is restarted wait in the kernel. `publish` never waits: a slow
+worker gets the newest view when it is ready for one, not all of them.
+
+    start -> run (supervises, until cancelled) -> close
+"""
+
+import asyncio
+import contextlib
+import logging
+import pickle
+from collections import Counter
+
+import msgspec
+
+from anycastle.clock import Clock
+from anycastle.dns.bind import WorkerSockets, bind_all
+from anycastle.dns.errors import DnsError
+from anycastle.dns.link import WorkerLink
+from anycastle.dns.settings import DnsSettings
+from anycastle.dns.tables import Tables
+from anycastle.health.view import View
+
+START_SECONDS_MAX = 30.0
+"""For an interpreter to start and large tables to be loaded, on a busy machine."""
+HEARTBEAT_SECONDS_MAX = 4.0
+"""Workers report each second; three may be lost before anybody is told."""
+HUNG_SECONDS = 30.0
+"""A worker silent for this long is killed: long enough to load any tables."""
+RESTART_SECONDS_MIN = 0.1
+RESTART_SECONDS_MAX = 5.0
+
+_log = logging.getLogger("anycastle.dns.server")
+
+
+class DnsServer:
+    """UDP and TCP on all addresses of the settings."""
+
+    def __init__(self, settings: DnsSettings, *, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._addresses: tuple[tuple[str, int], ...] = ()
+        self._sockets: tuple[WorkerSockets, ...] = ()
+        self._links: tuple[WorkerLink, ...] = ()
+        self._restarts = 0
+
+    @property
+    def addresses(self) -> tuple[tuple[str, int], ...]:
+        """What is really listened on, in the order of the settings; empty before `start`."""
+        return self._addresses
+
+    async def start(self, tables: Tables, view: View) -> None:
+        """Binds, starts the workers, and returns when all of them answer. Raises DnsError with nothing left behind."""
+        self._addresses, self._sockets = bind_all(self._settings.listen, self._settings.workers)
+        self._links = tuple(
+            WorkerLink(number, sockets, self._settings, clock=self._clock)
+            for number, sockets in enumerate(self._sockets)
+        )
+        self.replace(tables)
+        self.publish(view)
+        try:
+            async with asyncio.timeout(START_SECONDS_MAX):
+                for link in self._links:
+                    await link.start()
+                for link in self._links:
+                    await link.wait_ready()
+        except TimeoutError:
+            await self.close()
+            raise DnsError(f"the DNS workers did not begin to answer within {START_SECONDS_MAX:.0f} s") from None
+        except BaseException:
+            await self.close()
+            raise
+
+    def publish(self, view: View) -> None:
+        """The next view, for all workers."""
+        payload = msgspec.msgpack.encode(view)
+        for link in self._links:
+            link.want_view(payload)
+
+    def replace(self, tables: Tables) -> None:
+        """New tables (a reload), for all workers."""
+        payload = pickle.dumps(tables, pickle.HIGHEST_PROTOCOL)
+        for link in self._links:
+            link.want_tables(payload)
+
+    def healthy(self) -> str:
+        """The empty string, or why this nameserver does not answer as it should."""
+        if not self._links:
+            return "the nameserver is not started"
+        now = self._clock.now()
+        for link in self._links:
+            reason = link.healthy(HEARTBEAT_SECONDS_MAX, now=now)
+            if reason:
+                return reason
+        return ""
+
+    def counters(self) -> dict[str, int]:
+        """Sums over all workers, those that died included; at most about a second old."""
+        total: Counter[str] = Counter()
+        for link in self._links:
+            total.update(link.counters())
+        total["worker_restarts"] = self._restarts
+        return dict(total)
+
+    async def run(self) -> None:
+        """Carries views and tables to the workers, and starts anew those that die. Ends only by cancellation."""
+        async with asyncio.TaskGroup() as group:
+            for link in self._links:
+                group.create_task(self._supervise(link))
+
+    async def _supervise(self, link: WorkerLink) -> None:
+        pause = RESTART_SECONDS_MIN
+        while True:
+            began = self._clock.now()
+            reason = await link.serve(HUNG_SECONDS)
+            await link.stop()
+            if self._clock.now() - began > HUNG_SECONDS:
+                pause = RESTART_SECONDS_MIN
+            self._restarts += 1
+            _log.error("DNS worker %d %s; it is started anew in %.1f s", link.number, reason, pause)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, RESTART_SECONDS_MAX)
+            with contextlib.suppress(OSError):  # out of processes or memory: tried again after the next pause
+                await link.start()
+
+    async def close(self) -> None:
+        """Ends the workers and gives the ports back. May be called twice."""
+        for link in self._links:
+            link.hang_up()
+        for link in self._links:
+            await link.stop()
+        for sockets in self._sockets:
+            sockets.close()
+        self._links = ()
+        self._sockets = ()

@@ -1,0 +1,166 @@
+"""DNS over TCP (RFC 7766): queries with a length before each, many on one connection, answered in order.
+
+Law: a read is not a message: prefixes may arrive in pieces, queries in bunches. Every connection has a deadline that
+only a complete query moves, so neither a slow writer nor a slow reader holds one for long; a new client takes the
+place of the one that has been idle longest.
+"""
+
+import select
+import socket
+import struct
+from collections.abc import Callable
+
+ANSWERS_BYTES_MAX = 128 * 1024
+"""Unsent answers of one connection; beyond, its queries wait: two answers of the largest size."""
+QUERY_BYTES_MAX = 4096
+"""Queries are tens of bytes; what is longer is an attack or not DNS."""
+READ_BYTES = 16384
+ACCEPTS_MAX = 32
+"""Connections accepted in one go, so that UDP gets its turn."""
+
+_LENGTH = struct.Struct("!H")
+
+AnswerTcp = Callable[[bytes, bytes], bytes | None]
+"""(query, source address) -> answer; None ends the connection."""
+
+
+class _Connection:
+    __slots__ = ("deadline", "ended", "mask", "received", "socket", "source", "unsent")
+
+    def __init__(self, sock: socket.socket, source: bytes, deadline: float) -> None:
+        self.socket = sock
+        self.source = source
+        self.deadline = deadline
+        self.received = bytearray()
+        self.unsent = bytearray()
+        self.ended = False
+        self.mask = select.EPOLLIN
+
+
+class Streams:
+    """All TCP listeners and connections of one worker."""
+
+    def __init__(self, poller: select.epoll, *, connections_max: int, idle_seconds: float, answer: AnswerTcp) -> None:
+        self._poller = poller
+        self._connections_max = connections_max
+        self._idle_seconds = idle_seconds
+        self._answer = answer
+        self._listeners: dict[int, socket.socket] = {}
+        self._connections: dict[int, _Connection] = {}
+        """By descriptor, the earliest deadline first."""
+
+    def listen(self, listener: socket.socket) -> None:
+        self._listeners[listener.fileno()] = listener
+        self._poller.register(listener, select.EPOLLIN)
+
+    def ready(self, descriptor: int, now: float) -> None:
+        """Something happened to a listener or a connection; a descriptor that is gone is passed over."""
+        listener = self._listeners.get(descriptor)
+        if listener is not None:
+            self._accept(listener, now)
+            return
+        connection = self._connections.get(descriptor)
+        if connection is None:
+            return
+        try:
+            self._serve(connection, now)
+        except OSError:
+            self._close(connection)
+
+    def close_idle(self, now: float) -> None:
+        """Ends what is past its deadline."""
+        for connection in list(self._connections.values()):
+            if connection.deadline > now:
+                return
+            self._close(connection)
+
+    def count(self) -> int:
+        return len(self._connections)
+
+    def close(self) -> None:
+        for connection in list(self._connections.values()):
+            self._close(connection)
+
+    def _accept(self, listener: socket.socket, now: float) -> None:
+        for _ in range(ACCEPTS_MAX):
+            try:
+                sock, address = listener.accept()
+            except OSError:  # nobody there any more, or out of descriptors
+                return
+            if len(self._connections) >= self._connections_max:
+                self._close(next(iter(self._connections.values())))
+            sock.setblocking(False)
+            source = socket.inet_pton(sock.family, address[0].partition("%")[0])
+            self._connections[sock.fileno()] = _Connection(sock, source, now + self._idle_seconds)
+            self._poller.register(sock, select.EPOLLIN)
+
+    def _serve(self, connection: _Connection, now: float) -> None:
+        if connection.mask & select.EPOLLIN:
+            self._receive(connection)
+        while self._answer_received(connection, now):
+            self._send(connection)
+            if connection.unsent:
+                break
+        else:
+            self._send(connection)
+        if connection.ended and not connection.unsent:
+            self._close(connection)
+            return
+        stalled = connection.ended or len(connection.unsent) >= ANSWERS_BYTES_MAX
+        mask = (0 if stalled else select.EPOLLIN) | (select.EPOLLOUT if connection.unsent else 0)
+        if mask != connection.mask:
+            connection.mask = mask
+            self._poller.modify(connection.socket, mask)
+
+    def _receive(self, connection: _Connection) -> None:
+        try:
+            data = connection.socket.recv(READ_BYTES)
+        except BlockingIOError:
+            return
+        connection.received += data
+        connection.ended = connection.ended or not data
+
+    def _answer_received(self, connection: _Connection, now: float) -> bool:
+        """Answers whole queries while there is room; False when there was none to answer."""
+        received = connection.received
+        position = 0
+        answered = False
+        while len(received) - position >= 2 and len(connection.unsent) < ANSWERS_BYTES_MAX:
+            (length,) = _LENGTH.unpack_from(received, position)
+            if length > QUERY_BYTES_MAX:
+                connection.ended = True
+                position = len(received)
+                break
+            end = position + 2 + length
+            if len(received) < end:
+                break
+            reply = self._answer(bytes(received[position + 2 : end]), connection.source)
+            position = end
+            if reply is None:
+                connection.ended = True
+                position = len(received)
+                break
+            connection.unsent += _LENGTH.pack(len(reply)) + reply
+            self._extend(connection, now)
+            answered = True
+        del received[:position]
+        return answered
+
+    def _extend(self, connection: _Connection, now: float) -> None:
+        connection.deadline = now + self._idle_seconds
+        descriptor = connection.socket.fileno()
+        del self._connections[descriptor]
+        self._connections[descriptor] = connection
+
+    def _send(self, connection: _Connection) -> None:
+        if not connection.unsent:
+            return
+        try:
+            sent = connection.socket.send(connection.unsent)
+        except BlockingIOError:
+            return
+        del connection.unsent[:sent]
+
+    def _close(self, connection: _Connection) -> None:
+        self._connections.pop(connection.socket.fileno(), None)
+        connection.socket.close()  # which also takes it out of the epoll set

@@ -1,0 +1,203 @@
+"""One DNS worker process: `python -m anycastle.dns.worker CONTROL_DESCRIPTOR`, started by `anycastle.dns.server` only.
+
+Law: one thread, one loop, nothing waits. Nothing is read from the DNS sockets before there are tables and a view, so
+early queries wait in the kernel instead of getting an answer from unknown health. The process ends when its control
+socket does: no worker outlives its control process. Its clock is CLOCK_BOOTTIME too, so times in a view are valid here.
+"""
+
+import logging
+import pickle
+import select
+import signal
+import socket
+import sys
+
+import msgspec
+
+from anycastle.clock import Clock, SystemClock
+from anycastle.dns.frame import FrameBuffer, Kind, Report, Setup, encode_frame
+from anycastle.dns.limit import Limiter, Verdict
+from anycastle.dns.respond import new_counters, respond, respond_truncated
+from anycastle.dns.stream import QUERY_BYTES_MAX, Streams
+from anycastle.dns.tables import Tables
+from anycastle.health.view import View
+
+REPORT_SECONDS = 1.0
+UDP_BATCH_MAX = 64
+"""Queries read from one socket in one go, so that the others and the control socket get their turn."""
+CONTROL_READ_BYTES = 1 << 20
+FAULT_LOG_SECONDS = 10.0
+"""At most one logged packet in this time: whoever found a packet that makes us fail will send more of it."""
+WAIT_SECONDS_MAX = 0.5
+
+_log = logging.getLogger("anycastle.dns.worker")
+
+
+class Worker:
+    """The sockets and what is needed to answer."""
+
+    def __init__(self, control: socket.socket, *, clock: Clock) -> None:
+        self._clock = clock
+        self._now = clock.now()
+        self._control = control
+        self._frames = FrameBuffer()
+        self._poller = select.epoll()
+        self._poller.register(control, select.EPOLLIN)
+        self._unsent = b""
+        self._open = True
+        self._setup: Setup | None = None
+        self._tables: Tables | None = None
+        self._view: View | None = None
+        self._udp: dict[int, socket.socket] = {}
+        self._streams: Streams | None = None
+        self._limiter = Limiter(0)
+        self._counters = new_counters() | {"limited": 0, "send_failed": 0, "tcp_connections": 0}
+        self._report_at = 0.0
+        self._fault_logged_at = float("-inf")
+
+    def run(self) -> None:
+        """Until the control process closes its end."""
+        while self._open:
+            events = self._poller.poll(WAIT_SECONDS_MAX)
+            self._now = self._clock.now()
+            for descriptor, _ in events:
+                self._ready(descriptor)
+            if self._streams is not None:
+                self._streams.close_idle(self._now)
+                self._report()
+        self._close()
+
+    def _ready(self, descriptor: int) -> None:
+        udp = self._udp.get(descriptor)
+        if udp is not None:
+            self._serve_udp(udp)
+        elif descriptor == self._control.fileno():
+            self._receive_control()
+        elif self._streams is not None:
+            self._streams.ready(descriptor, self._now)
+
+    def _serve_udp(self, udp: socket.socket) -> None:
+        family = udp.family
+        for _ in range(UDP_BATCH_MAX):
+            try:
+                packet, address = udp.recvfrom(QUERY_BYTES_MAX)
+            except BlockingIOError:
+                return
+            except OSError:  # an ICMP error for an earlier answer
+                continue
+            reply = self._answer_udp(packet, socket.inet_pton(family, address[0].partition("%")[0]))
+            if reply is not None:
+                try:
+                    udp.sendto(reply, address)
+                except OSError:
+                    self._counters["send_failed"] += 1
+
+    def _answer_udp(self, packet: bytes, source: bytes) -> bytes | None:
+        assert self._tables is not None
+        match self._limiter.check(source, now=self._now):
+            case Verdict.PASS:
+                return self._answer(packet, source, tcp=False)
+            case Verdict.SLIP:
+                self._counters["limited"] += 1
+                return respond_truncated(packet, self._tables)
+            case Verdict.DROP:
+                self._counters["limited"] += 1
+                return None
+
+    def _answer_tcp(self, packet: bytes, source: bytes) -> bytes | None:
+        return self._answer(packet, source, tcp=True)
+
+    def _answer(self, packet: bytes, source: bytes, *, tcp: bool) -> bytes | None:
+        assert self._tables is not None
+        counters = self._counters
+        faults = counters["faults"]
+        reply = respond(
+            packet, source=source, tcp=tcp, tables=self._tables, view=self._view, now=self._now, counters=counters
+        )
+        if counters["faults"] != faults and self._now - self._fault_logged_at >= FAULT_LOG_SECONDS:
+            self._fault_logged_at = self._now
+            _log.error("answered SERVFAIL because of a fault of ours; the query was %s", packet.hex())
+        return reply
+
+    def _receive_control(self) -> None:
+        try:
+            data = self._control.recv(CONTROL_READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._open = False
+            return
+        for kind, payload in self._frames.feed(data):
+            self._apply(kind, payload)
+        if self._streams is None and self._setup and self._tables and self._view:
+            self._begin(self._setup)
+
+    def _apply(self, kind: Kind, payload: bytes) -> None:
+        match kind:
+            case Kind.SETUP:
+                self._setup = msgspec.msgpack.decode(payload, type=Setup)
+            case Kind.TABLES:
+                tables = pickle.loads(payload)
+                assert isinstance(tables, Tables)
+                self._tables = tables
+            case Kind.VIEW:
+                self._view = msgspec.msgpack.decode(payload, type=View)
+            case Kind.REPORT:
+                raise AssertionError("only workers report")
+
+    def _begin(self, setup: Setup) -> None:
+        """Everything is there: read the DNS sockets from now on."""
+        self._limiter = Limiter(setup.responses_per_second_max)
+        self._streams = Streams(
+            self._poller,
+            connections_max=setup.tcp_connections_max,
+            idle_seconds=setup.tcp_idle_seconds,
+            answer=self._answer_tcp,
+        )
+        for descriptor in setup.udp_descriptors:
+            udp = socket.socket(fileno=descriptor)
+            self._udp[descriptor] = udp
+            self._poller.register(udp, select.EPOLLIN)
+        for descriptor in setup.tcp_descriptors:
+            self._streams.listen(socket.socket(fileno=descriptor))
+
+    def _report(self) -> None:
+        """Counters each second, as heartbeat; while one waits to be read there is no second."""
+        if self._now >= self._report_at and not self._unsent:
+            assert self._view is not None
+            assert self._streams is not None
+            self._report_at = self._now + REPORT_SECONDS
+            self._counters["tcp_connections"] = self._streams.count()
+            report = Report(counters=self._counters, view_generation=self._view.generation)
+            self._unsent = encode_frame(Kind.REPORT, msgspec.msgpack.encode(report))
+        if self._unsent:
+            try:
+                self._unsent = self._unsent[self._control.send(self._unsent) :]
+            except BlockingIOError:
+                return
+            except OSError:
+                self._open = False
+
+    def _close(self) -> None:
+        if self._streams is not None:
+            self._streams.close()
+        for udp in self._udp.values():
+            udp.close()
+        self._control.close()
+        self._poller.close()
+
+
+def main() -> None:
+    """The process."""
+    # A terminal's Ctrl-C reaches the whole process group; the control process decides when we end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    control = socket.socket(fileno=int(sys.argv[1]))
+    control.setblocking(False)
+    Worker(control, clock=SystemClock()).run()
+
+
+if __name__ == "__main__":
+    main()

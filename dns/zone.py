@@ -1,0 +1,244 @@
+"""Zones: immutable tables, and what they answer (RFC 1034 section 4.3.2, 2308, 4592, 6672, 8020, 8482, 9471).
+
+Law: every name that exists has a node, empty non-terminals and steered names too, so that the closest encloser
+decides everything and one dict is enough:
+
+    the name has a node         below or at a cut   referral (only DS at the cut itself is answered by us)
+                                steered, A or AAAA  Steered: the caller decides
+                                has the type        the records
+                                has a CNAME         the chain, as far as it stays in the zone and is not steered
+                                otherwise           NODATA
+    it has none; its encloser   below or at a cut   referral
+                                has a DNAME         DNAME and the CNAME made from it
+                                has a child `*`     as if that node were the name's own
+                                otherwise           NXDOMAIN
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from anycastle.dns.errors import DnsError
+from anycastle.dns.reply import Answer
+from anycastle.dns.rrset import AAAA, ANY, CNAME, DNAME, DS, HINFO, NS, SOA, A, RRset, make_rrset
+from anycastle.dns.wire import NAME_BYTES_MAX, Rcode, labels_of, parent_of
+
+CHAIN_MAX = 8
+"""CNAMEs followed inside one zone; resolvers give up at about this length too."""
+ANY_TTL_SECONDS = 3600
+"""RFC 8482 section 4.2 leaves it to us; long, because the answer never changes."""
+
+_STAR = b"\x01*"
+_STEERED_TYPES = (A, AAAA)
+
+
+class ZoneError(DnsError):
+    """A zone, or a steered name in it, cannot be served as written."""
+
+
+class Steered(msgspec.Struct, frozen=True, gc=False):
+    """The name exists and its addresses are decided per query."""
+
+
+class Node(msgspec.Struct, frozen=True, gc=False):
+    """One name that exists."""
+
+    rrsets: dict[int, RRset]
+    cut: bytes = b""
+    """The delegation at or above this name; empty in what we are authoritative for."""
+    steered: bool = False
+
+
+class Zone(msgspec.Struct, frozen=True, gc=False):
+    """One zone. Names are in wire form and lower case."""
+
+    origin: bytes
+    nodes: dict[bytes, Node]
+    referrals: dict[bytes, Answer]
+    nodata: Answer
+    nxdomain: Answer
+
+
+_STEERED = Steered()
+
+
+def look_up(zone: Zone, name: bytes, rrtype: int) -> Answer | Steered:
+    """What the zone says of a name at or below its origin."""
+    chain: list[RRset] = []
+    seen = {name}
+    while True:
+        node, encloser = _find(zone, name)
+        if node is not None and node.cut and not (rrtype == DS and node.cut == name):
+            return Answer(answer=tuple(chain)) if chain else zone.referrals[node.cut]
+        if node is None:
+            dname = zone.nodes[encloser].rrsets.get(DNAME)
+            if dname is None:
+                return _negative(zone.nxdomain, chain)
+            alias = _synthesise(dname, encloser, name)
+            if alias is None:
+                return Answer(rcode=Rcode.YXDOMAIN, answer=(*chain, dname))
+            chain += (dname, alias)
+        elif rrtype == ANY:
+            return _answer_any(name, chain)
+        elif node.steered and rrtype in _STEERED_TYPES:
+            return Answer(answer=tuple(chain)) if chain else _STEERED
+        elif (rrset := node.rrsets.get(rrtype)) is not None:
+            return Answer(answer=(*chain, _owned(rrset, name)))
+        elif (alias := node.rrsets.get(CNAME)) is not None:
+            chain.append(_owned(alias, name))
+        else:
+            return _negative(zone.nodata, chain)
+        name = chain[-1].rdatas[0][1].lower()
+        if name in seen or len(seen) > CHAIN_MAX or not is_below(name, zone.origin):
+            return Answer(answer=tuple(chain))
+        seen.add(name)
+
+
+def negative_within(zone: Zone, ttl_max: int) -> Answer:
+    """NODATA that is forgotten after `ttl_max` seconds at the latest, because the decision behind it is (RFC 2308)."""
+    soa = zone.nodata.authority[0]
+    if soa.ttl <= ttl_max:
+        return zone.nodata
+    return Answer(authority=(RRset(soa.owner, soa.rrtype, ttl_max, soa.rdatas),))
+
+
+def is_below(name: bytes, ancestor: bytes) -> bool:
+    """Whether `name` is `ancestor` or below it; both in wire form and lower case."""
+    position = 0
+    while len(name) - position > len(ancestor):
+        position += name[position] + 1
+    return name[position:] == ancestor
+
+
+def _find(zone: Zone, name: bytes) -> tuple[Node | None, bytes]:
+    """The node that speaks for a name, its own or the wildcard's; and the closest encloser (RFC 4592 section 3.3.1)."""
+    node = zone.nodes.get(name)
+    if node is not None:
+        return node, name
+    encloser = parent_of(name)
+    while (node := zone.nodes.get(encloser)) is None:
+        encloser = parent_of(encloser)
+    return (node if node.cut else zone.nodes.get(_STAR + encloser)), encloser
+
+
+def _owned(rrset: RRset, name: bytes) -> RRset:
+    return rrset.under(name) if rrset.owner[:2] == _STAR else rrset
+
+
+def _negative(negative: Answer, chain: list[RRset]) -> Answer:
+    """The RCODE is that of the chain's last name (RFC 6604)."""
+    if not chain:
+        return negative
+    return Answer(rcode=negative.rcode, answer=tuple(chain), authority=negative.authority)
+
+
+def _answer_any(name: bytes, chain: list[RRset]) -> Answer:
+    hinfo = make_rrset(name, HINFO, ANY_TTL_SECONDS, ((b"\x07RFC8482\x00",),))
+    return Answer(answer=(*chain, hinfo))
+
+
+def _synthesise(dname: RRset, encloser: bytes, name: bytes) -> RRset | None:
+    """The CNAME that a DNAME stands for (RFC 6672 section 3.1); None when its target would be too long."""
+    target = name[: len(name) - len(encloser)] + dname.rdatas[0][0]
+    if len(target) > NAME_BYTES_MAX:
+        return None
+    return RRset(name, CNAME, dname.ttl, ((b"", target),))
+
+
+def make_zone(origin: bytes, rrsets: Iterable[RRset], steered: Iterable[bytes] = ()) -> Zone:
+    """A zone from its records and the names (wire form, lower case) that are steered in it. Raises ZoneError."""
+    names: dict[bytes, dict[int, RRset]] = {origin: {}}
+    for rrset in rrsets:
+        names.setdefault(rrset.owner.lower(), {})[rrset.rrtype] = rrset
+    steered_names = frozenset(steered)
+    for name in (*names, *steered_names):
+        _add_with_ancestors(names, origin, name)
+    _check_apex(origin, names[origin])
+    cuts = {name for name, types in names.items() if NS in types and name != origin}
+    nodes = {}
+    for name, types in names.items():
+        cut = _cut_above(name, origin, cuts)
+        _check_node(name, origin, types, cut, names, steered=name in steered_names)
+        nodes[name] = Node(types, cut, name in steered_names)
+    soa = names[origin][SOA]
+    minimum = int.from_bytes(soa.rdatas[0][4][-4:], "big")
+    negative = (RRset(soa.owner, SOA, min(soa.ttl, minimum), soa.rdatas),)  # RFC 2308 section 3
+    return Zone(
+        origin,
+        nodes,
+        {cut: _referral(cut, origin, names) for cut in cuts},
+        Answer(authority=negative),
+        Answer(rcode=Rcode.NXDOMAIN, authority=negative),
+    )
+
+
+def _add_with_ancestors(names: dict[bytes, dict[int, RRset]], origin: bytes, name: bytes) -> None:
+    while name != origin:
+        if not is_below(name, origin):
+            raise ZoneError(f"{show_name(name)} is outside of the zone {show_name(origin)}")
+        names.setdefault(name, {})
+        name = parent_of(name)
+
+
+def _cut_above(name: bytes, origin: bytes, cuts: set[bytes]) -> bytes:
+    """The topmost delegation at or above a name: what is below it is not ours to answer."""
+    found = b""
+    while name != origin:
+        if name in cuts:
+            found = name
+        name = parent_of(name)
+    return found
+
+
+def _check_apex(origin: bytes, types: dict[int, RRset]) -> None:
+    if SOA not in types or len(types[SOA].rdatas) != 1:
+        raise ZoneError(f"zone {show_name(origin)}: expected one SOA record at {show_name(origin)}")
+    if NS not in types:
+        raise ZoneError(f"zone {show_name(origin)}: expected NS records at {show_name(origin)}")
+
+
+def _check_node(
+    name: bytes,
+    origin: bytes,
+    types: dict[int, RRset],
+    cut: bytes,
+    names: dict[bytes, dict[int, RRset]],
+    *,
+    steered: bool,
+) -> None:
+    where = f"zone {show_name(origin)}: {show_name(name)}"
+    if name[:2] == _STAR and (NS in types or DNAME in types):
+        raise ZoneError(f"{where}: NS and DNAME records at a wildcard have no meaning (RFC 4592 section 4)")
+    if steered and cut:
+        raise ZoneError(f"{where} is steered, but delegated to others by NS records at {show_name(cut)}")
+    if steered and CNAME in types:
+        raise ZoneError(f"{where} is steered, so it cannot have a CNAME record")
+    ancestor = name
+    while ancestor != origin:
+        ancestor = parent_of(ancestor)
+        if DNAME in names[ancestor] and (types or steered):
+            raise ZoneError(f"{where} is below the DNAME record at {show_name(ancestor)} (RFC 6672 section 2.4)")
+
+
+def _referral(cut: bytes, origin: bytes, names: dict[bytes, dict[int, RRset]]) -> Answer:
+    """Glue below the cut is needed to go on (RFC 9471); addresses of servers elsewhere in the zone only help."""
+    delegation = names[cut][NS]
+    required: list[RRset] = []
+    optional: list[RRset] = []
+    for rdata in delegation.rdatas:
+        server = rdata[1].lower()
+        glue = [names[server][kind] for kind in (A, AAAA) if kind in names.get(server, {})]
+        (required if is_below(server, cut) else optional).extend(glue)
+    return Answer(authoritative=False, authority=(delegation,), required=tuple(required), optional=tuple(optional))
+
+
+def show_name(name: bytes) -> str:
+    """A wire name for people, without the last dot; `\\DDD` for what is not plain ASCII."""
+    labels = labels_of(name)
+    return ".".join("".join(_show_byte(byte) for byte in label) for label in labels) or "."
+
+
+def _show_byte(byte: int) -> str:
+    if byte in b'."\\();@$':
+        return "\\" + chr(byte)
+    return chr(byte) if 0x20 < byte < 0x7F else f"\\{byte:03d}"

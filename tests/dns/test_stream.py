@@ -1,0 +1,144 @@
+"""DNS over TCP, with real sockets and a clock of our own."""
+
+import contextlib
+import select
+import socket
+import struct
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from anycastle.dns.stream import QUERY_BYTES_MAX, Streams
+
+IDLE_SECONDS = 10.0
+CONNECTIONS_MAX = 3
+BIG_BYTES = 60000
+
+
+class Room:
+    """A listener, its `Streams`, and clients."""
+
+    def __init__(self) -> None:
+        self.poller = select.epoll()
+        self.streams = Streams(
+            self.poller, connections_max=CONNECTIONS_MAX, idle_seconds=IDLE_SECONDS, answer=self.answer
+        )
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.listener.setblocking(False)
+        self.streams.listen(self.listener)
+        self.clients: list[socket.socket] = []
+        self.asked = 0
+
+    def answer(self, query: bytes, source: bytes) -> bytes | None:
+        """Echo with the source; `big` is answered at length, `end` with silence."""
+        self.asked += 1
+        if query == b"end":
+            return None
+        return bytes(BIG_BYTES) if query == b"big" else query + source
+
+    def connect(self, now: float) -> socket.socket:
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(5.0)
+        client.connect(self.listener.getsockname())
+        self.clients.append(client)
+        self.work(now)
+        return client
+
+    def work(self, now: float) -> None:
+        """Everything that is ready."""
+        while events := self.poller.poll(0.05):
+            for descriptor, _ in events:
+                self.streams.ready(descriptor, now)
+
+    def close(self) -> None:
+        for client in self.clients:
+            client.close()
+        self.streams.close()
+        self.listener.close()
+        self.poller.close()
+
+
+@pytest.fixture
+def room() -> Iterator[Room]:
+    found = Room()
+    yield found
+    found.close()
+
+
+def framed(*queries: bytes) -> bytes:
+    return b"".join(struct.pack("!H", len(query)) + query for query in queries)
+
+
+SOURCE = bytes((127, 0, 0, 1))
+
+
+def test_answers_in_order_however_the_bytes_arrive(room: Room) -> None:
+    client = room.connect(0.0)
+    stream = framed(b"one", b"two", b"three")
+    for byte in stream:
+        client.sendall(bytes((byte,)))
+        room.work(1.0)
+    client.sendall(stream)
+    room.work(1.0)
+    expected = framed(b"one" + SOURCE, b"two" + SOURCE, b"three" + SOURCE) * 2
+    assert client.recv(len(expected), socket.MSG_WAITALL) == expected
+
+
+@pytest.mark.parametrize("sent", [framed(b"end"), struct.pack("!H", QUERY_BYTES_MAX + 1)])
+def test_what_deserves_no_answer_ends_the_connection(room: Room, sent: bytes) -> None:
+    client = room.connect(0.0)
+    client.sendall(framed(b"first") + sent)
+    room.work(1.0)
+    expected = framed(b"first" + SOURCE)
+    assert client.recv(100, socket.MSG_WAITALL) == expected
+    assert room.streams.count() == 0
+
+
+def test_only_a_complete_query_moves_the_deadline(room: Room) -> None:
+    asks, dribbles = room.connect(0.0), room.connect(0.0)
+    asks.sendall(framed(b"one"))
+    dribbles.sendall(framed(b"one")[:2])
+    room.work(9.0)
+    dribbles.sendall(b"o")
+    room.work(9.5)
+    room.streams.close_idle(9.9)
+    assert room.streams.count() == 2
+    room.streams.close_idle(10.0)
+    assert room.streams.count() == 1
+    assert dribbles.recv(1) == b""
+    room.streams.close_idle(19.0)
+    assert room.streams.count() == 0
+
+
+def test_a_new_client_takes_the_place_of_the_longest_idle(room: Room) -> None:
+    first, second, third = (room.connect(float(n)) for n in range(3))
+    first.sendall(framed(b"one"))
+    room.work(5.0)
+    room.connect(6.0)
+    assert room.streams.count() == CONNECTIONS_MAX
+    assert second.recv(1) == b""
+    for client in (first, third):
+        client.sendall(framed(b"two"))
+    room.work(7.0)
+    assert third.recv(100) == framed(b"two" + SOURCE)
+
+
+def test_a_client_that_does_not_read_stops_being_answered(room: Room) -> None:
+    """A thousand queries in 5 kB ask for 60 MB; only what the kernel takes, and two answers more, are ever made."""
+    client = room.connect(0.0)
+    client.sendall(framed(*[b"big"] * 1000))
+    room.work(1.0)
+    room.work(2.0)
+    assert 1 <= room.asked < 500
+    got = 0
+    client.setblocking(False)
+    deadline = time.monotonic() + 20.0
+    while got < 1000 * (2 + BIG_BYTES):
+        assert time.monotonic() < deadline
+        for descriptor, _ in room.poller.poll(0):
+            room.streams.ready(descriptor, 3.0)
+        with contextlib.suppress(BlockingIOError):
+            got += len(client.recv(1 << 20))
+    assert room.asked == 1000
