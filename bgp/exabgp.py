@@ -198,7 +198,9 @@ def parse(line: str) -> Answer:
     try:
         value = json.loads(text)
         if isinstance(value, list):
-            return Sessions(frozenset(_address(each["peer"]["address"]) for each in value if each["state"] == "up"))
+            # Its "state" says down in the first second of a session, whose length is then 0 whole seconds.
+            established = (each for each in value if each["fsm"] == "ESTABLISHED")
+            return Sessions(frozenset(_address(each["peer"]["address"]) for each in established))
         if value.get("type") != "state":
             return Ignored()
         neighbor = value["neighbor"]

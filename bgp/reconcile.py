@@ -97,13 +97,15 @@ class Reconciler:
         return self._order(*announce) if announce is not None else None
 
     def acknowledge(self, order: Order) -> None:
-        """ExaBGP took the order. If the wish changed meanwhile, the prefix is due already and stays so."""
+        """ExaBGP took the order. The wish may have changed while it was on its way, and changed back."""
         table = self._tables[order.peer.address]
         if table.session != order.session:
             return
         table.told[order.prefix] = order.state
-        if not self._is_due(table, order.prefix):
-            table.due.pop(order.prefix, None)
+        table.due.pop(order.prefix, None)
+        if self._is_due(table, order.prefix):
+            table.due[order.prefix] = None
+            self._sort(table)
 
     def refuse(self, order: Order) -> None:
         """ExaBGP answered error: what the router holds is unknown. Tried again with the next repetition."""

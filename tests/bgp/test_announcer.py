@@ -1,0 +1,118 @@
+"""Views in, a real router's table out."""
+
+import asyncio
+import dataclasses
+import ipaddress
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.bgp.router import DRAINED, NORMAL, Bird, eventually, peer, settings
+
+from anycastle.bgp.announcer import Announcer
+from anycastle.bgp.route import BgpError, ChangeKind
+from anycastle.bgp.settings import RouteRule
+from anycastle.clock import SystemClock
+from anycastle.health.view import ALL_GROUPS, GroupView, Health, SiteView, View
+
+CONTENT, NAMESERVER = "198.51.100.0/24", "203.0.113.53/32"
+RULES = (
+    RouteRule(
+        prefix=ipaddress.ip_network(CONTENT),
+        group="blogs",
+        hold_down_seconds=0.2,
+        drain_seconds=0.6,
+        lag_max_seconds=1.0,
+    ),
+    RouteRule(prefix=ipaddress.ip_network(NAMESERVER), group=None, nameserver=True, hold_down_seconds=0.0),
+)
+
+
+@pytest.fixture
+def bird(tmp_path: Path) -> Iterator[Bird]:
+    router = Bird(tmp_path / "bird", "127.0.0.2")
+    router.start()
+    yield router
+    router.stop()
+
+
+def view(
+    health: Health = Health.UP,
+    *,
+    current: bool = True,
+    since: float | None = None,
+    drained: frozenset[str] = frozenset(),
+) -> View:
+    pending = {} if since is None else {b"alice/": since}
+    blogs = GroupView(current=current, current_reason="2 of 3 leases", pending=pending)
+    own = SiteView(health=health, reason="probe", since=0.0, groups={"blogs": blogs}, drained=drained)
+    other = SiteView(
+        health=Health.UP,
+        reason="probe",
+        since=0.0,
+        groups={"blogs": GroupView(current=True, current_reason="3 of 3 leases", pending={})},
+        announced=frozenset({CONTENT}),
+    )
+    return View(member="ams", generation=1, at=0.0, sites={"ams": own, "nyc": other})
+
+
+async def test_from_views_to_the_router(bird: Bird, tmp_path: Path) -> None:
+    clock = SystemClock()
+    announcer = Announcer(settings(tmp_path / "run", (peer(bird),), RULES), clock)
+    both, one = {CONTENT: NORMAL, NAMESERVER: NORMAL}, {NAMESERVER: NORMAL}
+    async with asyncio.TaskGroup() as group:
+        group.create_task(announcer.run())
+        await eventually(lambda: announcer.status()[0].state == "up")
+        assert bird.table() == {}  # nothing before the first view
+        announcer.update(view(Health.UNKNOWN), "")
+        await eventually(lambda: bird.table() == one)
+        announcer.update(view(), "")
+        await eventually(lambda: bird.table() == both and announcer.announced() == both.keys())
+        announcer.update(view(current=False), "")
+        await eventually(lambda: bird.table() == one)
+        announcer.update(view(), "")
+        await eventually(lambda: bird.table() == both)
+        # Time alone withdraws: the lag grows with no new view.
+        announcer.update(view(since=clock.now()), "")
+        assert announcer.announced() == both.keys()
+        await eventually(lambda: bird.table() == one)
+        assert "blogs lags by 1." in announcer.decisions()[0].reason
+        announcer.update(view(), "the worker is gone")
+        await eventually(lambda: bird.table() == {CONTENT: NORMAL})
+        announcer.update(view(drained=frozenset({ALL_GROUPS})), "")
+        await eventually(lambda: bird.table() == {CONTENT: DRAINED})
+        await eventually(lambda: bird.table() == {})
+        announcer.update(view(), "")
+        await eventually(lambda: bird.table() == both)
+        # The two counters tell the story: 1 + 1 + 1 + 1 + 2 announcements at most, never one a tick.
+        assert announcer.withdrawals == 4
+        assert announcer.announcements == 6
+        await announcer.close()
+    assert bird.table() == {}
+
+
+def test_a_dry_run_changes_nothing(tmp_path: Path) -> None:
+    announcer = Announcer(settings(tmp_path / "run", (), RULES), SystemClock())
+    for _ in range(2):
+        changes = announcer.plan(view(), "")
+        assert [(c.kind, str(c.prefix)) for c in changes] == [
+            (ChangeKind.ANNOUNCE, CONTENT),
+            (ChangeKind.ANNOUNCE, NAMESERVER),
+        ]
+    assert announcer.decisions() == ()
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("rules", "more", "message"),
+    [
+        (RULES, {"routes_max": 1}, "2 routes wanted, at most 1 allowed"),
+        ((RULES[0], RULES[0]), {}, "wanted 2 times"),
+        ((dataclasses.replace(RULES[0], prefix=ipaddress.ip_network("0.0.0.0/0")),), {}, "default route"),
+    ],
+)
+def test_rules_that_are_refused_at_the_start(
+    rules: tuple[RouteRule, ...], more: dict[str, int], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(BgpError, match=message):
+        Announcer(settings(tmp_path / "run", (), rules, **more), SystemClock())
