@@ -37,8 +37,9 @@ UPDATE place SET pending = ?, local_origin = ?, local_seq = ?, local_lamport = ?
 ino = ?, ctime_ns = ?, mtime_ns = ?, size = ?, disk_kind = ?, mode = ?, uid = ?, gid = ? WHERE grp = ? AND path = ?"""
 
 _SET_FINGERPRINT = """
-UPDATE place SET ino = ?, ctime_ns = ?, mtime_ns = ?, size = ?, disk_kind = ?, mode = ?, uid = ?, gid = ?
-WHERE grp = ? AND path = ?"""
+UPDATE place SET ino = ?1, ctime_ns = ?2, mtime_ns = ?3, size = ?4, disk_kind = ?5, mode = ?6, uid = ?7, gid = ?8
+WHERE grp = ?9 AND path = ?10
+AND (ino, ctime_ns, mtime_ns, size, disk_kind, mode, uid, gid) IS NOT (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"""
 
 _NOWHERE: tuple[int | None, ...] = (None,) * 8
 

@@ -1,0 +1,122 @@
+"""Paths that cannot leave a root folder: openat2 and renameat2, which Python does not offer.
+
+Law: a path is resolved by the kernel beneath the root's descriptor in one step, following no symlink, so that nobody
+who races with us can lead it elsewhere (openat2(2): RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS).
+"""
+
+import contextlib
+import ctypes
+import errno
+import os
+from collections.abc import Iterator
+
+from anycastle.errors import AnycastleError
+
+_OPENAT2 = 437  # the same number on every architecture
+_RESOLVE_NO_MAGICLINKS = 0x02
+_RESOLVE_NO_SYMLINKS = 0x04
+_RESOLVE_BENEATH = 0x08
+_RENAME_NOREPLACE = 1
+_RENAME_EXCHANGE = 2
+_TRIES_MAX = 16
+"""EAGAIN says that something was renamed while the kernel resolved."""
+
+O_LOOK = os.O_PATH | os.O_NOFOLLOW
+"""To look at whatever is there, a symlink included."""
+O_FOLDER = os.O_RDONLY | os.O_DIRECTORY
+
+
+class TreeError(AnycastleError):
+    """Something in a group's tree is not as it must be."""
+
+
+class NotBeneath(TreeError):
+    """A path leads through a symlink, or out of the root."""
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_renameat2 = _libc.renameat2
+_renameat2.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
+_syscall = _libc.syscall
+_syscall.restype = ctypes.c_long
+_syscall.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(_OpenHow), ctypes.c_size_t)
+
+
+def open_beneath(root: int, path: bytes, flags: int, mode: int = 0) -> int:
+    """A descriptor for `path` below the folder `root`. Raises OSError, or NotBeneath."""
+    if b"\0" in path:
+        raise NotBeneath(f"{path[:100]!r}: expected no NUL")
+    resolve = _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS
+    how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
+    for _ in range(_TRIES_MAX):
+        descriptor = int(_syscall(_OPENAT2, root, path, ctypes.byref(how), ctypes.sizeof(how)))
+        if descriptor >= 0:
+            return descriptor
+        code = ctypes.get_errno()
+        if code not in (errno.EAGAIN, errno.EINTR):
+            break
+    if code in (errno.ELOOP, errno.EXDEV):
+        raise NotBeneath(f"{path[:100]!r}: expected a path beneath the root, without symlinks")
+    raise OSError(code, os.strerror(code), path)
+
+
+def lstat_beneath(root: int, path: bytes) -> os.stat_result | None:
+    """As os.lstat; None when there is nothing, also because a parent is missing or is no folder."""
+    try:
+        descriptor = open_beneath(root, path, O_LOOK)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        return os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def folder_beneath(root: int, path: bytes) -> Iterator[int]:
+    """A descriptor for a folder, closed afterwards; the empty path is the root itself."""
+    descriptor = open_beneath(root, path or b".", O_FOLDER)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def make_folders(root: int, path: bytes, mode: int) -> None:
+    """Makes a folder and its missing parents durably; those that exist stay as they are."""
+    missing: list[bytes] = []
+    while path:
+        try:
+            os.close(open_beneath(root, path, O_FOLDER))
+            break
+        except FileNotFoundError:
+            path, _, name = path.rpartition(b"/")
+            missing.append(name)
+    for name in reversed(missing):
+        with folder_beneath(root, path) as parent:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, 0o700, dir_fd=parent)
+                with folder_beneath(parent, name) as made:
+                    os.fchmod(made, mode)  # the process's umask has no say
+            os.fsync(parent)
+        path = path + b"/" + name if path else name
+
+
+def rename_new(source: int, old: bytes, target: int, new: bytes) -> None:
+    """Renames only when nothing is at the new name. Raises FileExistsError."""
+    _rename(source, old, target, new, _RENAME_NOREPLACE)
+
+
+def exchange(source: int, old: bytes, target: int, new: bytes) -> None:
+    """Swaps two names in one step, whatever kinds they are."""
+    _rename(source, old, target, new, _RENAME_EXCHANGE)
+
+
+def _rename(source: int, old: bytes, target: int, new: bytes, flags: int) -> None:
+    if _renameat2(source, old, target, new, flags) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), new)

@@ -1,0 +1,26 @@
+"""Which paths an operator left out.
+
+Law: a path is left out when a pattern matches it or a folder above it; `.anycastle` always is. Patterns are fnmatch's
+on the whole path (`*` also matches `/`); a last slash, written to say "folder", changes nothing: what is left out at
+a name is left out whatever stands there, so that the answer needs no look at the disk.
+"""
+
+import fnmatch
+import os
+import re
+
+from anycastle.replicator.entry import PRIVATE_FOLDER
+
+
+class Exclude:
+    """Compiled patterns: `Exclude(("*.tmp", "cache/"))(path)`."""
+
+    __slots__ = ("_pattern",)
+
+    def __init__(self, patterns: tuple[str, ...]) -> None:
+        always = re.escape(os.fsdecode(PRIVATE_FOLDER))
+        translated = [fnmatch.translate(pattern.rstrip("/")).removesuffix(r"\Z") for pattern in patterns]
+        self._pattern = re.compile(f"(?:{'|'.join([always, *translated])})(?:/.*)?", re.DOTALL)
+
+    def __call__(self, path: bytes) -> bool:
+        return self._pattern.fullmatch(os.fsdecode(path)) is not None

@@ -1,0 +1,308 @@
+"""Putting an entry in place: whole or not at all, and never over what nobody announced.
+
+Laws: content becomes visible by one rename, with all its attributes; what stood there is looked at before *and after*
+it was swapped out, and swapped back when it is not what the ledger said, so a racing edit is never lost. A folder goes
+only when nothing replicated is left in it; what an operator excluded, and sockets and the like, are then moved to
+`.anycastle/conflicts/` with it: neither destroyed nor able to hold up a delete for ever. A folder's attributes alone
+are never a conflict.
+"""
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import assert_never
+
+import msgspec
+
+from anycastle.replicator.attributes import set_attributes, set_symlink_attributes
+from anycastle.replicator.beneath import (
+    O_FOLDER,
+    TreeError,
+    exchange,
+    folder_beneath,
+    lstat_beneath,
+    make_folders,
+    open_beneath,
+    rename_new,
+)
+from anycastle.replicator.entry import Entry, Kind
+from anycastle.replicator.observation import Fingerprint, fingerprint_of, kind_of
+from anycastle.replicator.stage import LandError, Staged, landing
+
+PARENT_MODE = 0o755
+"""Of folders made because something in them came first; their own entries set what is right."""
+
+
+class LocalEdit(TreeError):
+    """The disk is not what the ledger says: look at it, journal it, then try again."""
+
+
+class NotEmpty(TreeError):
+    """A folder that should go holds something that is replicated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where a tree is: descriptors of its root and of two private folders."""
+
+    root: int
+    temporary: int
+    conflicts: int
+    as_root: bool
+    excluded: Callable[[bytes], bool]
+
+
+def land(places: Places, entry: Entry, staged: Staged | None, expected: Fingerprint | None) -> Fingerprint | None:
+    """As `Tree.land`."""
+    with landing(entry.path):
+        if entry.kind is Kind.ABSENT:
+            _remove(places, entry.path, expected)
+            return None
+        with _parent(places, entry.path) as (folder, name):
+            if entry.kind is Kind.FOLDER and _is_folder(folder, name):
+                return _set_folder(places, folder, name, entry)
+            spot = _Spot(places, folder, name, entry.path)
+            match entry.kind:
+                case Kind.FILE:
+                    return _land_file(spot, entry, staged, expected)
+                case Kind.FOLDER:
+                    return _land_folder(spot, entry, expected)
+                case Kind.SYMLINK:
+                    return _land_symlink(spot, entry, expected)
+                case _:
+                    assert_never(entry.kind)
+
+
+@dataclass(frozen=True, slots=True)
+class _Spot:
+    """One name in an open folder, where something is to be put."""
+
+    places: Places
+    folder: int
+    name: bytes
+    path: bytes
+
+
+@contextlib.contextmanager
+def _parent(places: Places, path: bytes) -> Iterator[tuple[int, bytes]]:
+    parent, _, name = path.rpartition(b"/")
+    try:
+        os.close(open_beneath(places.root, parent or b".", O_FOLDER))
+    except FileNotFoundError:
+        make_folders(places.root, parent, PARENT_MODE)
+    with folder_beneath(places.root, parent) as folder:
+        yield folder, name
+
+
+# Making the new thing under a private name
+
+
+def _land_file(spot: _Spot, entry: Entry, staged: Staged | None, expected: Fingerprint | None) -> Fingerprint:
+    assert staged is not None, "content was staged"
+    assert staged.finished, "its digest was checked"
+    set_attributes(staged.descriptor, entry, as_root=spot.places.as_root)
+    os.fsync(staged.descriptor)
+    landed = _put(spot, staged.name, _fingerprint_of(os.fstat(staged.descriptor)), expected)
+    staged.release()
+    return landed
+
+
+def _land_folder(spot: _Spot, entry: Entry, expected: Fingerprint | None) -> Fingerprint:
+    name, temporary = _new_name(), spot.places.temporary
+    os.mkdir(name, 0o700, dir_fd=temporary)
+    try:
+        with folder_beneath(temporary, name) as made:
+            set_attributes(made, entry, as_root=spot.places.as_root)
+            os.fsync(made)
+            fingerprint = _fingerprint_of(os.fstat(made))
+        return _put(spot, name, fingerprint, expected)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.rmdir(name, dir_fd=temporary)
+        raise
+
+
+def _land_symlink(spot: _Spot, entry: Entry, expected: Fingerprint | None) -> Fingerprint:
+    name, temporary = _new_name(), spot.places.temporary
+    os.symlink(entry.target, name, dir_fd=temporary)
+    try:
+        set_symlink_attributes(temporary, name, entry, as_root=spot.places.as_root)
+        return _put(spot, name, _fingerprint_of(os.stat(name, dir_fd=temporary, follow_symlinks=False)), expected)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(name, dir_fd=temporary)
+        raise
+
+
+def _set_folder(places: Places, folder: int, name: bytes, entry: Entry) -> Fingerprint:
+    with folder_beneath(folder, name) as existing:
+        set_attributes(existing, entry, as_root=places.as_root)
+        os.fsync(existing)
+        return _fingerprint_of(os.fstat(existing))
+
+
+# Swapping it in
+
+
+def _put(spot: _Spot, temp: bytes, made: Fingerprint, expected: Fingerprint | None) -> Fingerprint:
+    """Renames the temp into its place; returns the fingerprint it has there."""
+    temporary = spot.places.temporary
+    current = _look(spot)
+    _check(spot, current, expected)
+    if current is None:
+        _move_new(temporary, temp, spot)
+    elif _swap(temporary, temp, spot, current):
+        _dispose(spot, temp, current, lambda: exchange(temporary, temp, spot.folder, spot.name))
+    os.fsync(spot.folder)
+    after = _look(spot)
+    # The rename moved ctime. Anything else that differs is an edit since: then what is reported is never found again.
+    return after if after is not None and _same(after, made) else made
+
+
+def _move_new(temporary: int, temp: bytes, spot: _Spot) -> None:
+    try:
+        rename_new(temporary, temp, spot.folder, spot.name)
+    except FileExistsError as error:
+        raise LocalEdit(f"{spot.path[:200]!r} appeared while landing") from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        os.rename(temp, spot.name, src_dir_fd=temporary, dst_dir_fd=spot.folder)
+
+
+def _swap(temporary: int, temp: bytes, spot: _Spot, current: Fingerprint) -> bool:
+    """True when the old thing now bears the temp's name; False where the filesystem could only replace it."""
+    if current.kind is Kind.FOLDER:
+        _check_leftovers(spot, spot.folder, spot.name)
+    try:
+        exchange(temporary, temp, spot.folder, spot.name)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        if current.kind is Kind.FOLDER:
+            os.rmdir(spot.name, dir_fd=spot.folder)
+        os.rename(temp, spot.name, src_dir_fd=temporary, dst_dir_fd=spot.folder)
+        return False
+    return True
+
+
+def _remove(places: Places, path: bytes, expected: Fingerprint | None) -> None:
+    parent, _, name = path.rpartition(b"/")
+    try:
+        opened = open_beneath(places.root, parent or b".", O_FOLDER)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    try:
+        _remove_at(_Spot(places, opened, name, path), expected)
+    finally:
+        os.close(opened)
+
+
+def _remove_at(spot: _Spot, expected: Fingerprint | None) -> None:
+    current = _look(spot)
+    if current is None:
+        return
+    _check(spot, current, expected)
+    if current.kind is Kind.FOLDER:
+        _check_leftovers(spot, spot.folder, spot.name)
+    temp, temporary = _new_name(), spot.places.temporary
+    os.rename(spot.name, temp, src_dir_fd=spot.folder, dst_dir_fd=temporary)
+    _dispose(spot, temp, current, lambda: rename_new(temporary, temp, spot.folder, spot.name))
+    os.fsync(spot.folder)
+
+
+def _dispose(spot: _Spot, temp: bytes, seen: Fingerprint, put_back: Callable[[], None]) -> None:
+    """Ends what was swapped out to the temp's name, unless it is not what was seen: then it is put back."""
+    temporary = spot.places.temporary
+    displaced = fingerprint_of(os.stat(temp, dir_fd=temporary, follow_symlinks=False))
+    if displaced is None or not _same(displaced, seen):
+        _put_back(spot, temp, put_back)
+        raise LocalEdit(f"{spot.path[:200]!r} changed while landing")
+    if seen.kind is not Kind.FOLDER:
+        os.unlink(temp, dir_fd=temporary)
+        return
+    try:
+        os.rmdir(temp, dir_fd=temporary)
+    except OSError:
+        try:
+            _check_leftovers(spot, temporary, temp)
+        except NotEmpty:
+            _put_back(spot, temp, put_back)
+            raise
+        keep(spot.places, temp, b"removed", spot.path)
+
+
+def _put_back(spot: _Spot, temp: bytes, put_back: Callable[[], None]) -> None:
+    try:
+        put_back()
+    except OSError:  # its name was taken meanwhile: two local edits, keep both
+        keep(spot.places, temp, b"displaced", spot.path)
+
+
+def keep(places: Places, temp: bytes, label: bytes, path: bytes) -> bytes:
+    """Moves a temp below the conflicts folder, as `label-…/path`; returns that name."""
+    base = label + b"-" + _new_name()
+    parent, _, name = path.rpartition(b"/")
+    parent = base + b"/" + parent if parent else base
+    make_folders(places.conflicts, parent, 0o700)
+    with folder_beneath(places.conflicts, parent) as folder:
+        rename_new(places.temporary, temp, folder, name)
+        os.fsync(folder)
+    return parent + b"/" + name
+
+
+# Looking
+
+
+def _look(spot: _Spot) -> Fingerprint | None:
+    try:
+        status = os.stat(spot.name, dir_fd=spot.folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    fingerprint = fingerprint_of(status)
+    if fingerprint is None:
+        raise LandError(spot.path, "EEXIST", "a socket, device or pipe is in the way")
+    return fingerprint
+
+
+def _check(spot: _Spot, current: Fingerprint | None, expected: Fingerprint | None) -> None:
+    is_folder = current is not None and current.kind is Kind.FOLDER
+    if is_folder and (expected is None or expected.kind is Kind.FOLDER):
+        return
+    if current != expected:
+        raise LocalEdit(f"{spot.path[:200]!r} is not what the ledger says")
+
+
+def _check_leftovers(spot: _Spot, parent: int, name: bytes) -> None:
+    """Raises NotEmpty when a folder holds anything that is replicated."""
+    with folder_beneath(parent, name) as folder, os.scandir(folder) as found:
+        for item in found:
+            status = item.stat(follow_symlinks=False)
+            if kind_of(status.st_mode) is not None and not spot.places.excluded(
+                spot.path + b"/" + os.fsencode(item.name)
+            ):
+                raise NotEmpty(f"{spot.path[:200]!r} holds {item.name[:100]!r}: expected an empty folder")
+
+
+def _same(one: Fingerprint, other: Fingerprint) -> bool:
+    """But for ctime, which a rename moves."""
+    return msgspec.structs.replace(one, ctime_ns=0) == msgspec.structs.replace(other, ctime_ns=0)
+
+
+def _is_folder(folder: int, name: bytes) -> bool:
+    status = lstat_beneath(folder, name)
+    return status is not None and stat.S_ISDIR(status.st_mode)
+
+
+def _fingerprint_of(status: os.stat_result) -> Fingerprint:
+    fingerprint = fingerprint_of(status)
+    assert fingerprint is not None, "we made it ourselves"
+    return fingerprint
+
+
+def _new_name() -> bytes:
+    return secrets.token_hex(12).encode()
