@@ -170,8 +170,9 @@ class FanotifyWatcher:
 
     def _overflow(self, reason: str) -> None:
         self._folders.forget()
-        self._root.forget_cookies()
         self._gathering.add(Overflow(reason))
+        for name in self._root.claim_all():
+            self._gathering.add(Cookie(name))
 
     def _probe(self, filesystem: str) -> None:
         """Wait for a cookie, and for its folder to be found below the root; keep whatever else was told meanwhile."""

@@ -8,6 +8,7 @@ remembered place; one that was never asked for is None, which loses nothing: its
 import ctypes
 import errno
 import os
+import time
 
 FOLDERS_MAX = 200_000
 """Remembered, inside and outside of the root; about 200 bytes each."""
@@ -16,6 +17,10 @@ _FSID_BYTES = 8
 _LOOKS_MAX = 5
 """A folder may be renamed between two system calls about it; each rename also tells of itself, so give up in peace."""
 _GONE = frozenset({errno.ESTALE, errno.ENOENT})
+_BUSY_TRIES_MAX = 20
+_BUSY_SECONDS = 0.0005
+"""Measured on ext4: while the number of a deleted inode is just being given to a new file, its old handle is answered
+with ENOMEM (the kernel's iget_locked finds an inode that is still being created). Asked again, it is ESTALE."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -83,8 +88,12 @@ def _place_of(root_fd: int, fd: int) -> bytes | None:
 
 def _open(mount_fd: int, handle: bytes) -> int:
     buffer = ctypes.create_string_buffer(handle, len(handle))
-    fd: int = _libc.open_by_handle_at(mount_fd, buffer, os.O_PATH | os.O_CLOEXEC)
-    if fd < 0:
+    for _ in range(_BUSY_TRIES_MAX):
+        fd: int = _libc.open_by_handle_at(mount_fd, buffer, os.O_PATH | os.O_CLOEXEC)
+        if fd >= 0:
+            return fd
         code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-    return fd
+        if code != errno.ENOMEM:
+            break
+        time.sleep(_BUSY_SECONDS)
+    raise OSError(code, os.strerror(code))

@@ -244,9 +244,10 @@ class InotifyWatcher:
     def _overflow(self, reason: str) -> None:
         """Watch again before telling, so that the scan that follows misses nothing."""
         self._moving.clear()
-        self._root.forget_cookies()
         self._watch_below(b"", tell=False)
         self._gathering.add(Overflow(reason))
+        for name in self._root.claim_all():
+            self._gathering.add(Cookie(name))
 
 
 def _open() -> Inotify:

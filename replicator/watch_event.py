@@ -53,7 +53,11 @@ class Cookie:
 
 @dataclass(frozen=True, slots=True)
 class Overflow:
-    """Events were lost, or may have been: scan the tree. Cookies dropped before it never come; drop new ones."""
+    """Events were lost, or may have been: scan the tree, and do it before the next event is taken.
+
+    For the cookies dropped so far follow at once: their own events may be lost, but a scan that begins now sees
+    everything they stand for.
+    """
 
     reason: str
 

@@ -92,9 +92,11 @@ class WatchedRoot:
         """The cookie of that name, once."""
         return self._outstanding.pop(name, None)
 
-    def forget_cookies(self) -> None:
-        """After an overflow: their events may be lost."""
+    def claim_all(self) -> tuple[str, ...]:
+        """Every cookie not seen yet, in order: after an overflow their events may be lost."""
+        names = tuple(self._outstanding.values())
         self._outstanding.clear()
+        return names
 
     def _where(self) -> bytes:
         return os.readlink(b"/proc/self/fd/%d" % self.fd)

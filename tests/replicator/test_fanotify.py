@@ -23,7 +23,7 @@ from tests.replicator.watching import (
 )
 
 from anycastle.replicator.fanotify import REPORT_FLAGS
-from anycastle.replicator.watch import Renamed, Touched, WatchError
+from anycastle.replicator.watch import Cookie, Renamed, Touched, WatchError
 from anycastle.replicator.watched_root import COOKIES_MAX
 
 pytestmark = needs_root
@@ -191,7 +191,9 @@ async def test_a_full_queue_is_told(root: Path) -> None:
     async with reading(watcher) as reader:
         for number in range(limit("fanotify") + 100):
             (root / str(number)).symlink_to("x")
+        lost = watcher.drop_cookie()
         assert "queue overflowed" in await reader.overflow()
+        assert await reader.until(lambda event: event == Cookie(lost)) == []
         (root / "after").touch()
         assert mentioned(await reader.settled()) == {b"after"}
 

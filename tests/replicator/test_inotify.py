@@ -23,7 +23,7 @@ from tests.replicator.watching import (
 )
 
 from anycastle.replicator.inotify import InotifyWatcher
-from anycastle.replicator.watch import Renamed, Touched, WatchError, open_watcher
+from anycastle.replicator.watch import Cookie, Renamed, Touched, WatchError, open_watcher
 
 
 def open_inotify(root: Path) -> InotifyWatcher:
@@ -138,11 +138,14 @@ async def test_whatever_happens_to_folders_files_in_them_are_found(tmp_path: Pat
 
 
 async def test_a_full_queue_is_told_and_what_was_missed_is_watched(tmp_path: Path) -> None:
-    async with reading(open_inotify(tmp_path)) as reader:
+    watcher = open_inotify(tmp_path)
+    async with reading(watcher) as reader:
         for number in range(limit("inotify") + 100):
             (tmp_path / str(number)).symlink_to("x")
         (tmp_path / "missed/deep").mkdir(parents=True)
+        lost = watcher.drop_cookie()
         assert "fs.inotify.max_queued_events" in await reader.overflow()
+        assert await reader.until(lambda event: event == Cookie(lost)) == []
         (tmp_path / "missed/deep/after").touch()
         assert b"missed/deep/after" in mentioned(await reader.settled())
 

@@ -57,9 +57,11 @@ class Reader:
                 assert self._waiting, "a batch is never empty"
 
     async def settled(self) -> list[WatchEvent]:
-        """Everything told of what happened before now."""
+        """Everything told of what happened before now; nothing may have been lost."""
         name = self.watcher.drop_cookie()
-        return await self.until(lambda event: event == Cookie(name))
+        told = await self.until(lambda event: event == Cookie(name))
+        assert not [event for event in told if isinstance(event, Overflow)]
+        return told
 
     async def overflow(self) -> str:
         found: list[str] = []
