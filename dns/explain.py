@@ -13,8 +13,9 @@ import dns.message
 import dns.name
 import dns.rcode
 import dns.rdatatype
-
 import dns.rrset
+
+from anycastle.dns.decider import Decider
 from anycastle.dns.edns import OPT, OPTION_CLIENT_SUBNET
 from anycastle.dns.errors import DnsError
 from anycastle.dns.respond import Outcome, answer_query, new_counters, respond
@@ -37,9 +38,10 @@ def explain(tables: Tables, view: View, name: str, type: str, client: str, *, no
     packet, source = _make_query(name, type, client)
     query = parse_query(packet)
     assert isinstance(query, Query), f"a query of our own is well-formed: {query}"
+    decider = Decider(tables.steering, view)
     # One view and one moment for both, so this is the outcome that was rendered.
-    outcome = answer_query(query, source, tables, view, now)
-    reply = respond(packet, source=source, tcp=True, tables=tables, view=view, now=now, counters=new_counters())
+    outcome = answer_query(query, source, tables, decider, now)
+    reply = respond(packet, source=source, tcp=True, tables=tables, decider=decider, now=now, counters=new_counters())
     assert reply is not None, "a well-formed query is never met with silence"
     message = dns.message.from_wire(reply)
     answers = _lines(message.answer)

@@ -14,9 +14,9 @@ import dns.name
 import dns.rdata
 import dns.rdataclass
 import dns.tokenizer
+import dns.zone
 import dns.zonefile
 
-import dns.zone
 from anycastle.dns.rrset import COMPRESSIBLE, MX, SOA, Rdata, RRset, make_rrset
 from anycastle.dns.settings import ZoneFile
 from anycastle.dns.zone import Zone, ZoneError, make_zone

@@ -9,14 +9,14 @@ steered name, because one scope cannot speak for both.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from anycastle.dns.decider import Decider
 from anycastle.dns.reply import Answer, render, reply_bytes_max
 from anycastle.dns.rrset import ANY, CLASS_CH, CLASS_IN, TXT, A, RRset, make_rrset
 from anycastle.dns.settings import Address
-from anycastle.dns.steer import Decision, Match, decide
+from anycastle.dns.steer import Decision, Match
 from anycastle.dns.tables import Tables
 from anycastle.dns.wire import QR, Fault, Query, Rcode, Silence, labels_of, parse_query
 from anycastle.dns.zone import Zone, look_up, negative_within
-from anycastle.health.view import View
 
 COUNTERS = (
     "queries",
@@ -63,18 +63,21 @@ def respond(
     source: bytes,
     tcp: bool,
     tables: Tables,
-    view: View | None,
+    decider: Decider | None,
     now: float,
     counters: dict[str, int],
 ) -> bytes | None:
-    """The answer to a packet from the address `source` (4 or 16 bytes), or None for silence. Never raises."""
+    """The answer to a packet from the address `source` (4 or 16 bytes), or None for silence. Never raises.
+
+    `decider` is of the steering in `tables` and of the view to answer from; None while there is no view.
+    """
     counters["queries"] += 1
     counters["queries_tcp"] += tcp
-    if view is None:  # nothing is said from unknown health (design section 6, "Startup")
+    if decider is None:  # nothing is said from unknown health (design section 6, "Startup")
         counters["dropped_early"] += 1
         return None
     try:
-        return _respond(packet, source, tcp, tables, view, now, counters)
+        return _respond(packet, source, tcp, tables, decider, now, counters)
     except Exception:
         counters["faults"] += 1
         counters["rcode_servfail"] += 1
@@ -82,7 +85,7 @@ def respond(
 
 
 def _respond(
-    packet: bytes, source: bytes, tcp: bool, tables: Tables, view: View, now: float, counters: dict[str, int]
+    packet: bytes, source: bytes, tcp: bool, tables: Tables, decider: Decider, now: float, counters: dict[str, int]
 ) -> bytes | None:
     query = parse_query(packet)
     if isinstance(query, Silence):
@@ -91,9 +94,8 @@ def _respond(
     if isinstance(query, Fault):
         outcome = Outcome(Answer(rcode=query.rcode, authoritative=False))
     else:
-        outcome = answer_query(query, source, tables, view, now)
+        outcome = answer_query(query, source, tables, decider, now)
         counters["steered"] += outcome.decision is not None
-    counters[_RCODE_COUNTERS[outcome.answer.rcode]] += 1
     reply = render(
         query,
         outcome.answer,
@@ -103,6 +105,7 @@ def _respond(
         scope_bits=outcome.scope_bits,
         rrclass=outcome.rrclass,
     )
+    counters[_RCODE_COUNTERS[outcome.answer.rcode]] += 1
     counters["truncated"] += reply[2] >> 1 & 1
     return reply
 
@@ -117,7 +120,7 @@ def respond_truncated(packet: bytes, tables: Tables) -> bytes | None:
     return bytes(reply)
 
 
-def answer_query(query: Query, source: bytes, tables: Tables, view: View, now: float) -> Outcome:
+def answer_query(query: Query, source: bytes, tables: Tables, decider: Decider, now: float) -> Outcome:
     """What a well-formed query is told. `explain` shows the very same outcome."""
     if query.rrclass != CLASS_IN:
         return _answer_chaos(query, tables)
@@ -129,15 +132,15 @@ def answer_query(query: Query, source: bytes, tables: Tables, view: View, now: f
     found = look_up(zone, query.name, query.rrtype)
     if isinstance(found, Answer):
         return Outcome(found)
-    return _answer_steered(query, source, zone, tables, view, now)
+    return _answer_steered(query, source, zone, decider, now)
 
 
-def _answer_steered(query: Query, source: bytes, zone: Zone, tables: Tables, view: View, now: float) -> Outcome:
-    match = tables.steering.match(labels_of(query.name))
+def _answer_steered(query: Query, source: bytes, zone: Zone, decider: Decider, now: float) -> Outcome:
+    match = decider.steering.match(labels_of(query.name))
     if match is None:
         return Outcome(zone.nodata)
     client, source_bits = _client_of(query, source)
-    decision = decide(tables.steering, match, client, source_bits, view, now=now)
+    decision = decider.decide(match, client, source_bits, now=now)
     subnet = query.edns.subnet if query.edns is not None else None
     scope_bits = decision.scope_bits if subnet is not None and subnet.source_bits else 0
     if decision.rcode:

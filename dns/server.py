@@ -69,6 +69,9 @@ class DnsServer:
         except TimeoutError:
             await self.close()
             raise DnsError(f"the DNS workers did not begin to answer within {START_SECONDS_MAX:.0f} s") from None
+        except OSError as error:
+            await self.close()
+            raise DnsError(f"cannot start a DNS worker: {error.strerror}") from None
         except BaseException:
             await self.close()
             raise

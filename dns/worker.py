@@ -15,6 +15,7 @@ import sys
 import msgspec
 
 from anycastle.clock import Clock, SystemClock
+from anycastle.dns.decider import Decider
 from anycastle.dns.frame import FrameBuffer, Kind, Report, Setup, encode_frame
 from anycastle.dns.limit import Limiter, Verdict
 from anycastle.dns.respond import new_counters, respond, respond_truncated
@@ -48,6 +49,7 @@ class Worker:
         self._setup: Setup | None = None
         self._tables: Tables | None = None
         self._view: View | None = None
+        self._decider: Decider | None = None
         self._udp: dict[int, socket.socket] = {}
         self._streams: Streams | None = None
         self._limiter = Limiter(0)
@@ -112,7 +114,7 @@ class Worker:
         counters = self._counters
         faults = counters["faults"]
         reply = respond(
-            packet, source=source, tcp=tcp, tables=self._tables, view=self._view, now=self._now, counters=counters
+            packet, source=source, tcp=tcp, tables=self._tables, decider=self._decider, now=self._now, counters=counters
         )
         if counters["faults"] != faults and self._now - self._fault_logged_at >= FAULT_LOG_SECONDS:
             self._fault_logged_at = self._now
@@ -131,6 +133,8 @@ class Worker:
             return
         for kind, payload in self._frames.feed(data):
             self._apply(kind, payload)
+        if self._tables and self._view:  # what was remembered of the former view goes with it
+            self._decider = Decider(self._tables.steering, self._view)
         if self._streams is None and self._setup and self._tables and self._view:
             self._begin(self._setup)
 

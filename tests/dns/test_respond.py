@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.dns.world import NOW, RESOLVER, ask, make_tables, make_view, scope_of, show
 
+from anycastle.dns.decider import Decider
 from anycastle.dns.errors import DnsError
 from anycastle.dns.explain import explain
 from anycastle.dns.respond import COUNTERS, new_counters, respond, respond_truncated
@@ -32,7 +33,7 @@ def raw(tables: Tables, packet: bytes, counters: dict[str, int] | None = None, *
         source=RESOLVER,
         tcp=tcp,
         tables=tables,
-        view=make_view(),
+        decider=Decider(tables.steering, make_view()),
         now=NOW,
         counters=new_counters() if counters is None else counters,
     )
@@ -170,7 +171,7 @@ def test_silence(tables: Tables) -> None:
 def test_nothing_is_said_before_the_first_view(tables: Tables) -> None:
     counters = new_counters()
     query = dns.message.make_query("www.example.com", "A").to_wire()
-    assert respond(query, source=RESOLVER, tcp=False, tables=tables, view=None, now=NOW, counters=counters) is None
+    assert respond(query, source=RESOLVER, tcp=False, tables=tables, decider=None, now=NOW, counters=counters) is None
     assert counters["dropped_early"] == 1
 
 
@@ -242,7 +243,15 @@ def damaged(name: str, rrtype: int, edns: bool, options: bytes, changes: list[tu
 @given(packets, st.booleans(), st.sampled_from([bytes(4), RESOLVER, bytes(16), b"\x20\x02" + bytes(14)]))
 def test_no_packet_makes_it_fail(tables: Tables, packet: bytes, tcp: bool, source: bytes) -> None:
     counters = new_counters()
-    reply = respond(packet, source=source, tcp=tcp, tables=tables, view=make_view(), now=NOW, counters=counters)
+    reply = respond(
+        packet,
+        source=source,
+        tcp=tcp,
+        tables=tables,
+        decider=Decider(tables.steering, make_view()),
+        now=NOW,
+        counters=counters,
+    )
     assert counters["faults"] == 0
     if reply is None:
         assert len(packet) < 12 or packet[2] & 0x80

@@ -7,6 +7,7 @@ import dns.edns
 import dns.message
 import dns.rcode
 
+from anycastle.dns.decider import Decider
 from anycastle.dns.respond import new_counters, respond
 from anycastle.dns.settings import DnsSettings, GeoSettings, NoneEligible, SteeredName, SteeredSite, ZoneFile
 from anycastle.dns.tables import Tables, build_tables
@@ -135,7 +136,7 @@ def ask(
         source=source,
         tcp=tcp,
         tables=tables,
-        view=view or make_view(),
+        decider=Decider(tables.steering, view or make_view()),
         now=NOW,
         counters=new_counters(),
     )
