@@ -52,6 +52,8 @@ def build_tables(settings: DnsSettings) -> Tables:
             raise ZoneError(f"zone {show_name(origin)} is configured more than once")
     steered: dict[bytes, list[bytes]] = {origin: [] for origin in origins}
     for rule in settings.names:
+        if not rule.name.isascii() or "\\" in rule.name:
+            raise ZoneError(f"name {rule.name}: expected plain ASCII, an international name in its xn-- form")
         name = wire_name(rule.name, f"name {rule.name}")
         inside = [origin for origin in origins if is_below(name, origin)]
         if not inside:

@@ -215,6 +215,7 @@ def test_include_is_relative_to_the_file_and_restores_the_origin(tmp_path: Path)
         (("alias.example.com",), "cannot have a CNAME"),
         (("x.deleg.example.com",), "delegated to others by NS records at deleg.example.com"),
         (("x.old.example.com",), "below the DNAME"),
+        (("bücher.example.com",), "expected plain ASCII"),
         (("a" * 64 + ".example.com",), "is not a domain name"),
     ],
 )
