@@ -12,13 +12,12 @@ from typing import cast
 import dns.flags
 import dns.message
 import dns.rcode
+import dns.rrset
 from aiohttp import web
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-
-import dns.rrset
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

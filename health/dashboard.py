@@ -1,0 +1,290 @@
+"""The HTTP face of a member: page, JSON API, event stream, metrics; on TCP for people, on a Unix socket for commands.
+
+Laws: reading changes nothing and costs a bounded amount; what changes state is allowed to whoever may open the Unix
+socket (file permission) and, over TCP, to whoever shows the token in a header, which no foreign page can send. No
+answer loads anything from another host.
+"""
+
+import asyncio
+import contextlib
+import hmac
+import socket
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+from aiohttp import web
+
+from anycastle.errors import AnycastleError
+from anycastle.health import ask
+from anycastle.health.ask import Address
+from anycastle.health.metrics import CONTENT_TYPE, Exporter
+from anycastle.health.report import ConflictReport, Snapshot
+
+EVENT_PAUSE_SECONDS = 0.25
+"""At most four pictures a second: faster is unreadable."""
+EVENT_SILENCE_SECONDS_MAX = 5.0
+"""A picture at least so often, so that a page knows that it is connected."""
+EVENT_WRITE_SECONDS_MAX = 30.0
+"""A reader that takes nothing for so long has gone."""
+STREAMS_MAX = 64
+BODY_BYTES_MAX = 16 * 1024
+
+PAGE = Path(__file__).parent / "page"
+PAGE_FILES = {
+    "/": ("index.html", "text/html"),
+    "/dashboard.js": ("dashboard.js", "text/javascript"),
+    "/map.js": ("map.js", "text/javascript"),
+    "/style.css": ("style.css", "text/css"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+}
+
+SECURITY_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+Json = Mapping[str, Any]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class DashboardPorts(Protocol):
+    """What the dashboard needs of the application. Any `AnycastleError` raised here is answered 400 with its line."""
+
+    def status(self) -> Snapshot: ...
+
+    async def where(self, group: str, path: bytes) -> Json:
+        """Which sites have which version of a path, and why one is withheld; `summary` is one sentence for people."""
+        ...
+
+    def explain(self, name: str, client: Address | None, type: str) -> Json:
+        """What a client would get, with every reason; `summary` is one sentence for people."""
+        ...
+
+    def conflicts(self) -> list[ConflictReport]:
+        """All of them, the newest first."""
+        ...
+
+    async def wait(self, group: str, path: bytes, sites: tuple[str, ...], timeout_seconds: float) -> Json:
+        """Until landed at the sites (empty: all); must return by itself when the time is over."""
+        ...
+
+    def drain(self, site: str, group: str, drained: bool) -> Json:
+        """`group` may be ALL_GROUPS."""
+        ...
+
+    async def reload(self) -> Json: ...
+
+    async def changed(self, seen: int) -> int:
+        """Returns once `status().generation` is not `seen` any more (`Changes.after`)."""
+        ...
+
+
+def make_app(ports: DashboardPorts, *, token: str | None, page: bool = True) -> web.Application:
+    """The whole application; without `token`, changes are possible over a Unix socket only."""
+    dashboard = _Dashboard(ports, token)
+    app = web.Application(middlewares=[_errors], client_max_size=BODY_BYTES_MAX)
+    app.on_response_prepare.append(_secure)
+    app.on_shutdown.append(dashboard.close)
+    if page:
+        for url, (file, content_type) in PAGE_FILES.items():
+            app.router.add_get(url, _static((PAGE / file).read_bytes(), content_type))
+    app.router.add_get("/healthz", dashboard.healthz)
+    app.router.add_get("/metrics", dashboard.metrics)
+    api = {
+        "status": dashboard.status,
+        "sites": dashboard.sites,
+        "routes": dashboard.routes,
+        "lag": dashboard.lag,
+        "conflicts": dashboard.conflicts,
+        "where": dashboard.where,
+        "explain": dashboard.explain,
+    }
+    for name, handler in api.items():
+        app.router.add_get(f"/api/v1/{name}", handler)
+    # HEAD of what never ends, or ends when a file lands, has no use.
+    app.router.add_get("/api/v1/wait", dashboard.wait, allow_head=False)
+    app.router.add_get("/api/v1/events", dashboard.events, allow_head=False)
+    for name, change in (("drain", dashboard.drain), ("undrain", dashboard.undrain), ("reload", dashboard.reload)):
+        app.router.add_post(f"/api/v1/{name}", dashboard.authorised(change))
+    return app
+
+
+class _Dashboard:
+    def __init__(self, ports: DashboardPorts, token: str | None) -> None:
+        self._ports = ports
+        self._token = token
+        self._exporter = Exporter(ports.status)
+        self._long: set[asyncio.Task[Any]] = set()
+
+    # ---- reading ---------------------------------------------------------------------------------------------------
+
+    async def healthz(self, request: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        return web.Response(body=self._exporter.text(), headers={"Content-Type": CONTENT_TYPE})
+
+    async def status(self, request: web.Request) -> web.Response:
+        ask.parameters(request)
+        return _json(self._ports.status())
+
+    async def sites(self, request: web.Request) -> web.Response:
+        ask.parameters(request)
+        status = self._ports.status()
+        return _json({"member": status.member, "isolated": status.isolated, "sites": status.sites})
+
+    async def routes(self, request: web.Request) -> web.Response:
+        ask.parameters(request)
+        status = self._ports.status()
+        return _json({"member": status.member, "sessions": status.sessions})
+
+    async def lag(self, request: web.Request) -> web.Response:
+        ask.parameters(request)
+        status = self._ports.status()
+        flights = {"flights": status.flights, "flights_total": status.flights_total}
+        return _json({"member": status.member, "groups": status.groups, **flights})
+
+    async def conflicts(self, request: web.Request) -> web.Response:
+        ask.parameters(request)
+        return _json({"conflicts": self._ports.conflicts()})
+
+    async def where(self, request: web.Request) -> web.Response:
+        place = ask.place(ask.parameters(request, "path"))
+        return _json(await self._ports.where(place.group, place.path))
+
+    async def explain(self, request: web.Request) -> web.Response:
+        found = ask.parameters(request, "name", "client", "type")
+        return _json(self._ports.explain(ask.name(found), ask.client(found), ask.record_type(found)))
+
+    async def wait(self, request: web.Request) -> web.Response:
+        found = ask.parameters(request, "path", "sites", "timeout")
+        place = ask.place(found)
+        with self._long_request():
+            return _json(await self._ports.wait(place.group, place.path, ask.sites(found), ask.seconds(found)))
+
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        """Server-sent events: the whole picture on each change, the reader's browser reconnects by itself."""
+        ask.parameters(request)
+        with self._long_request():
+            response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+            await response.prepare(request)
+            await response.write(b"retry: 1000\n\n")
+            # A reader that left, or that takes nothing any more, ends the stream and is no fault of ours.
+            with contextlib.suppress(ConnectionResetError):
+                await self._send_pictures(response)
+            return response
+
+    async def _send_pictures(self, response: web.StreamResponse) -> None:
+        """One now, then one for each change or long silence; returns when the reader is too slow."""
+        while True:
+            status = self._ports.status()
+            event = b"id: %d\nevent: status\ndata: %b\n\n" % (status.generation, msgspec.json.encode(status))
+            try:
+                async with asyncio.timeout(EVENT_WRITE_SECONDS_MAX):
+                    await response.write(event)
+            except TimeoutError:
+                return
+            await asyncio.sleep(EVENT_PAUSE_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(EVENT_SILENCE_SECONDS_MAX - EVENT_PAUSE_SECONDS):
+                    await self._ports.changed(status.generation)
+
+    # ---- changing --------------------------------------------------------------------------------------------------
+
+    def authorised(self, handler: Handler) -> Handler:
+        async def guarded(request: web.Request) -> web.StreamResponse:
+            refusal = self._refusal(request)
+            return refusal if refusal is not None else await handler(request)
+
+        return guarded
+
+    def _refusal(self, request: web.Request) -> web.Response | None:
+        if _over_unix_socket(request):
+            return None
+        if self._token is None:
+            return _error(
+                403, "changes are refused over TCP: expected a token in the configuration, or the Unix socket"
+            )
+        shown = request.headers.get("Authorization", "")
+        if hmac.compare_digest(shown.encode("utf-8", "surrogateescape"), f"Bearer {self._token}".encode()):
+            return None
+        return _error(401, "not authorised: expected the header Authorization: Bearer with the configured token")
+
+    async def drain(self, request: web.Request) -> web.Response:
+        order = ask.drain_order(await request.read())
+        return _json(self._ports.drain(order.site, order.group, True))
+
+    async def undrain(self, request: web.Request) -> web.Response:
+        order = ask.drain_order(await request.read())
+        return _json(self._ports.drain(order.site, order.group, False))
+
+    async def reload(self, request: web.Request) -> web.Response:
+        return _json(await self._ports.reload())
+
+    # ---- the end ---------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _long_request(self) -> Iterator[None]:
+        """Counts a request that may last, so that there are not too many and a shutdown need not wait for them."""
+        if len(self._long) >= STREAMS_MAX:
+            raise web.HTTPServiceUnavailable(
+                text=f"more than {STREAMS_MAX} long requests: expected fewer", headers={"Retry-After": "5"}
+            )
+        task = asyncio.current_task()
+        assert task is not None
+        self._long.add(task)
+        try:
+            yield
+        finally:
+            self._long.discard(task)
+
+    async def close(self, app: web.Application) -> None:
+        for task in tuple(self._long):
+            task.cancel()
+
+
+def _over_unix_socket(request: web.Request) -> bool:
+    transport = request.transport
+    connection = transport.get_extra_info("socket") if transport is not None else None
+    return connection is not None and connection.family == socket.AF_UNIX
+
+
+def _static(body: bytes, content_type: str) -> Handler:
+    async def serve(request: web.Request) -> web.Response:
+        return web.Response(body=body, content_type=content_type, charset="utf-8")
+
+    return serve
+
+
+def _json(value: object, status: int = 200) -> web.Response:
+    return web.Response(body=msgspec.json.encode(value), status=status, content_type="application/json")
+
+
+def _error(status: int, line: str) -> web.Response:
+    return _json({"error": line}, status)
+
+
+@web.middleware
+async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Every refusal is JSON with one line."""
+    try:
+        return await handler(request)
+    except AnycastleError as error:
+        return _error(400, str(error))
+    except web.HTTPException as error:
+        refusal = _error(error.status, (error.text or error.reason).splitlines()[0])
+        for name in ("Allow", "Retry-After"):
+            if name in error.headers:
+                refusal.headers[name] = error.headers[name]
+        return refusal
+
+
+async def _secure(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(SECURITY_HEADERS)

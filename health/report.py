@@ -1,0 +1,274 @@
+"""The one picture that dashboard, API, tables of the command line and metrics all show: typed, JSON-able, bounded.
+
+Laws: `app` fills in the inputs and this module only arranges them; everything is plain values (ages in seconds, never
+times of this machine's clock; paths as text for people); every list has a limit and says how many there were.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import msgspec
+
+from anycastle.health.view import View, show_path, withheld
+
+FLIGHTS_MAX = 200
+CONFLICTS_MAX = 200
+DECISIONS_MAX = 100
+PENDING_MAX = 20
+"""Each list is sent whole on every change, so these are what a person can read, not what there is."""
+
+Shown = TypeVar("Shown")
+
+
+class LagReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One cell of the matrix: how much of one origin's journal has landed at one site."""
+
+    origin: str
+    site: str
+    known: int
+    """The greatest seq of the origin that anybody here has heard of."""
+    landed: int
+    """The site's watermark: everything up to it has landed, but for the gaps."""
+    gaps: int
+    """How many entries up to the watermark have not landed."""
+    seconds: float
+    """Since when the oldest entry that has not landed there is known; 0.0 when all has landed."""
+
+
+class GroupReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Replication of one group, as this member knows it."""
+
+    name: str
+    cells: tuple[LagReport, ...]
+    """Every origin × site that this member has heard of."""
+    fenced: dict[str, int] = {}
+    """Origin -> how far its journal is fenced."""
+
+
+class LinkReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The link to one other member."""
+
+    peer: str
+    state: str
+    """`up`, `connecting` or `down`."""
+    reason: str
+    since_seconds: float
+    queued_bytes: int = 0
+
+
+class RouteReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One prefix at one router."""
+
+    prefix: str
+    wanted: str
+    """`normal`, `degraded`, `drained` or `withdrawn`."""
+    acknowledged: str
+    """What the speaker acknowledged in the present session; `unknown` before it did."""
+    reason: str
+
+
+class SessionReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One BGP session of this site and the routes on it."""
+
+    peer: str
+    asn: int
+    state: str
+    """`up`, `connected`, `down`, or `unknown` while the speaker cannot be asked."""
+    reason: str
+    since_seconds: float
+    routes: tuple[RouteReport, ...]
+
+
+class FlightReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry that has not landed everywhere yet."""
+
+    group: str
+    path: str
+    """For people: `show_path`."""
+    origin: str
+    seq: int
+    kind: str
+    """`file`, `folder`, `symlink` or `absent`."""
+    size_bytes: int
+    age_seconds: float
+    fenced: bool
+    waiting: tuple[str, ...]
+    """Sites where it has not landed."""
+    reason: str = ""
+    """What it waits for, for people."""
+
+
+class ConflictReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Two versions with one parent: who won, and where the other is kept."""
+
+    group: str
+    path: str
+    winner: str
+    loser: str
+    kept: str
+    """Relative to the group's root."""
+    wall: float
+    """Seconds since the epoch."""
+
+
+class DrainReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One operator's override in force."""
+
+    site: str
+    group: str
+    by: str
+
+
+class DecisionReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the live tail."""
+
+    wall: float
+    """Seconds since the epoch."""
+    part: str
+    """`dns`, `bgp`, `replicator`, `health` or `app`."""
+    text: str
+
+
+class GroupAtSite(msgspec.Struct, frozen=True, kw_only=True):
+    """One group at one site."""
+
+    current: bool
+    current_reason: str
+    lag_seconds: float
+    withheld: str
+    """Why steering gives nobody this site for the whole group; empty when eligible."""
+    pending: tuple[str, ...]
+    """Content prefixes with changes that have not landed, the longest waiting first; at most PENDING_MAX."""
+    pending_total: int
+
+
+class SiteReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One site."""
+
+    name: str
+    coordinates: tuple[float, float] | None
+    """Latitude, longitude in degrees."""
+    health: str
+    """`up`, `down` or `unknown`."""
+    reason: str
+    since_seconds: float
+    withheld: str
+    """Why steering gives nobody this site whatever the content; empty when eligible."""
+    drained: tuple[str, ...]
+    """Groups, or `*` for all."""
+    load: float
+    """Requests per second at its edge."""
+    announced: tuple[str, ...]
+    groups: dict[str, GroupAtSite]
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that is shown, of one moment."""
+
+    cluster: str
+    member: str
+    version: str
+    generation: int
+    """Of the picture, not of the view: grows with anything shown here."""
+    wall: float
+    """Seconds since the epoch."""
+    uptime_seconds: float
+    isolated: bool
+    sites: tuple[SiteReport, ...]
+    links: tuple[LinkReport, ...]
+    sessions: tuple[SessionReport, ...]
+    groups: tuple[GroupReport, ...]
+    flights: tuple[FlightReport, ...]
+    """The oldest first."""
+    flights_total: int
+    conflicts: tuple[ConflictReport, ...]
+    """The newest first."""
+    conflicts_total: int
+    drains: tuple[DrainReport, ...]
+    decisions: tuple[DecisionReport, ...]
+    """The newest first."""
+    counters: dict[str, dict[str, int]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What `app` knows besides the view."""
+
+    cluster: str
+    version: str
+    generation: int
+    wall: float
+    started: float
+    """Seconds of BOOTTIME."""
+    coordinates: dict[str, tuple[float, float]] = field(default_factory=dict)
+    links: Sequence[LinkReport] = ()
+    sessions: Sequence[SessionReport] = ()
+    groups: Sequence[GroupReport] = ()
+    flights: Iterable[FlightReport] = ()
+    flights_total: int | None = None
+    """When `flights` is itself only a part; None means that it is all."""
+    conflicts: Sequence[ConflictReport] = ()
+    drains: Sequence[DrainReport] = ()
+    decisions: Iterable[DecisionReport] = ()
+    counters: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Part (`dns`, `bgp`, `replicator`, `edge`, `health`) -> what was counted, in words joined by `_` -> how often."""
+
+
+def report(view: View, facts: Facts, *, now: float) -> Snapshot:
+    """Arrange everything. O(all of it): called when somebody looks, not when something changes."""
+    flights = sorted(facts.flights, key=lambda flight: (-flight.age_seconds, flight.origin, flight.seq))
+    return Snapshot(
+        cluster=facts.cluster,
+        member=view.member,
+        version=facts.version,
+        generation=facts.generation,
+        wall=facts.wall,
+        uptime_seconds=max(0.0, now - facts.started),
+        isolated=view.isolated,
+        sites=tuple(_site(view, name, facts.coordinates.get(name), now) for name in view.sites),
+        links=tuple(facts.links),
+        sessions=tuple(facts.sessions),
+        groups=tuple(facts.groups),
+        flights=tuple(flights[:FLIGHTS_MAX]),
+        flights_total=len(flights) if facts.flights_total is None else facts.flights_total,
+        conflicts=_newest(facts.conflicts, CONFLICTS_MAX, lambda conflict: conflict.wall),
+        conflicts_total=len(facts.conflicts),
+        drains=tuple(facts.drains),
+        decisions=_newest(facts.decisions, DECISIONS_MAX, lambda decision: decision.wall),
+        counters=facts.counters,
+    )
+
+
+def _newest(items: Iterable[Shown], limit: int, wall: Callable[[Shown], float]) -> tuple[Shown, ...]:
+    return tuple(sorted(items, key=wall, reverse=True)[:limit])
+
+
+def _site(view: View, name: str, coordinates: tuple[float, float] | None, now: float) -> SiteReport:
+    state = view.sites[name]
+    return SiteReport(
+        name=name,
+        coordinates=coordinates,
+        health=state.health.value,
+        reason=state.reason,
+        since_seconds=max(0.0, now - state.since),
+        withheld=withheld(view, name, None, b"", grace_seconds=0.0, now=now),
+        drained=tuple(sorted(state.drained)),
+        load=state.load,
+        announced=tuple(sorted(state.announced)),
+        groups={group: _group(view, name, group, now) for group in sorted(state.groups)},
+    )
+
+
+def _group(view: View, site: str, group: str, now: float) -> GroupAtSite:
+    state = view.sites[site].groups[group]
+    oldest_first = sorted(state.pending, key=lambda prefix: (state.pending[prefix], prefix))
+    return GroupAtSite(
+        current=state.current,
+        current_reason=state.current_reason,
+        lag_seconds=state.lag_seconds(now),
+        # Content that is pending below some prefix withholds that prefix, not the group: grace for all of it here.
+        withheld=withheld(view, site, group, b"", grace_seconds=float("inf"), now=now),
+        pending=tuple(show_path(prefix) or "(whole group)" for prefix in oldest_first[:PENDING_MAX]),
+        pending_total=len(state.pending),
+    )

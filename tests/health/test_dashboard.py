@@ -1,0 +1,287 @@
+"""The HTTP face against a real server: who may do what, what bad questions get, and the event stream."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+from aiohttp import web
+from tests.health.picture import Ports, site
+
+from anycastle.health.dashboard import make_app
+from anycastle.health.report import Snapshot
+from anycastle.health.view import ALL_GROUPS, Health
+
+TOKEN = {"Authorization": "Bearer s3cret"}
+
+
+@asynccontextmanager
+async def served(
+    ports: Ports, *, token: str | None = "s3cret", unix: Path | None = None
+) -> AsyncIterator[aiohttp.ClientSession]:
+    """A session whose URLs are relative to the running dashboard."""
+    runner = web.AppRunner(make_app(ports, token=token), shutdown_timeout=2.0, access_log=None)
+    await runner.setup()
+    try:
+        if unix is not None:
+            await web.UnixSite(runner, str(unix)).start()
+            connector: aiohttp.BaseConnector = aiohttp.UnixConnector(str(unix))
+            base = "http://localhost"
+        else:
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            connector = aiohttp.TCPConnector(limit=0)
+            base = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        async with aiohttp.ClientSession(base, connector=connector, timeout=aiohttp.ClientTimeout(total=20)) as session:
+            yield session
+    finally:
+        await runner.cleanup()
+
+
+async def get(session: aiohttp.ClientSession, url: str, *, status: int = 200) -> Any:
+    async with session.get(url) as response:
+        assert response.status == status, await response.text()
+        return await response.json()
+
+
+async def post(
+    session: aiohttp.ClientSession, url: str, body: object, *, status: int = 200, headers: dict[str, str] | None = None
+) -> Any:
+    async with session.post(url, json=body, headers=headers) as response:
+        assert response.status == status, await response.text()
+        return await response.json()
+
+
+async def test_status_is_the_snapshot() -> None:
+    ports = Ports()
+    async with served(ports) as session, session.get("/api/v1/status") as response:
+        assert msgspec.json.decode(await response.read(), type=Snapshot) == ports.status()
+
+
+async def test_the_parts_of_the_status() -> None:
+    async with served(Ports()) as session:
+        assert [each["name"] for each in (await get(session, "/api/v1/sites"))["sites"]] == ["ams", "nyc", "sgp"]
+        assert (await get(session, "/api/v1/routes"))["sessions"][0]["routes"][0]["prefix"] == "198.51.100.0/24"
+        lag = await get(session, "/api/v1/lag")
+        assert (len(lag["groups"][0]["cells"]), lag["flights_total"]) == (9, 1)
+        assert (await get(session, "/api/v1/conflicts"))["conflicts"][0]["winner"] == "9@ams"
+
+
+async def test_the_questions() -> None:
+    ports = Ports()
+    async with served(ports) as session:
+        where = await get(session, "/api/v1/where?path=blogs:alice/%E9t%C3%A9%3A1.jpg")
+        assert where["sites"][0]["site"] == "ams"
+        assert ports.asked == [b"alice/\xe9t\xc3\xa9:1.jpg"]
+        explained = await get(session, "/api/v1/explain?name=Alice.Blogs.Example.com.&client=2001:db8::1&type=aaaa")
+        assert explained["summary"] == "2001:db8::1 asking for alice.blogs.example.com AAAA gets nyc"
+        waited = await get(session, "/api/v1/wait?path=blogs:a&sites=ams,nyc&timeout=0.01")
+        assert waited["landed"] is False
+        assert ports.asked[-1] == ("blogs", b"a", ("ams", "nyc"), 0.01)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("/api/v1/where", "path is '': expected GROUP:PATH, as in blogs:alice/photo.jpg"),
+        ("/api/v1/where?path=photo.jpg", "path is 'photo.jpg': expected GROUP:PATH, as in blogs:alice/photo.jpg"),
+        ("/api/v1/where?path=:x", "path is ':x': expected GROUP:PATH, as in blogs:alice/photo.jpg"),
+        ("/api/v1/where?path=wiki:x", "group wiki is not configured: expected blogs"),
+        ("/api/v1/where?path=a:b&path=a:c", "parameter path is given twice: expected once"),
+        ("/api/v1/where?pth=a:b", "unknown parameter 'pth': expected path"),
+        ("/api/v1/status?x=1", "unknown parameter 'x': expected none"),
+        ("/api/v1/explain?client=192.0.2.1", "name is '': expected a DNS name, as in www.example.com"),
+        ("/api/v1/explain?name=a%20b", "name is 'a b': expected a DNS name, as in www.example.com"),
+        ("/api/v1/explain?name=%ff", "name is '\\udcff': expected a DNS name, as in www.example.com"),
+        (
+            "/api/v1/explain?name=a&client=here",
+            "client is 'here': expected an IP address, as in 192.0.2.1 or 2001:db8::1",
+        ),
+        ("/api/v1/explain?name=a&type=1", "type is '1': expected a record type, as in A or AAAA"),
+        ("/api/v1/wait?path=a:b&timeout=soon", "timeout is 'soon': expected seconds from 0 to 3600"),
+        ("/api/v1/wait?path=a:b&timeout=nan", "timeout is 'nan': expected seconds from 0 to 3600"),
+        ("/api/v1/wait?path=a:b&sites=ams,,", "sites is 'ams,,': expected all, or names with commas, as in ams,nyc"),
+    ],
+)
+async def test_a_bad_question_gets_one_line(url: str, expected: str) -> None:
+    async with served(Ports()) as session:
+        assert await get(session, url, status=400) == {"error": expected}
+
+
+async def test_too_many_parameters_are_refused() -> None:
+    async with served(Ports()) as session:
+        refused = await get(session, "/api/v1/where?" + "&".join(f"a{n}=1" for n in range(30)), status=400)
+        assert "expected at most 20 parameters" in refused["error"]
+
+
+@pytest.mark.parametrize("url", ["/api/v1/drain", "/api/v1/undrain", "/api/v1/reload"])
+async def test_changes_need_the_token(url: str) -> None:
+    ports = Ports()
+    async with served(ports) as session:
+        for headers in (
+            {},
+            {"Authorization": "Bearer wrong"},
+            {"Authorization": "Basic s3cret"},
+            {"Authorization": "s3cret"},
+        ):
+            refused = await post(session, url, {"site": "ams"}, status=401, headers=headers)
+            assert "expected the header Authorization: Bearer" in refused["error"]
+        await get(session, url, status=405)
+    async with served(ports, token=None) as session:
+        refused = await post(session, url, {"site": "ams"}, status=403, headers=TOKEN)
+        assert refused["error"].startswith("changes are refused over TCP: expected a token")
+    assert (ports.drains.overrides(), ports.reloads) == ((), 0)
+
+
+async def test_drain_and_undrain_with_the_token() -> None:
+    ports = Ports()
+    async with served(ports) as session:
+        await post(session, "/api/v1/drain", {"site": "nyc"}, headers=TOKEN)
+        assert ports.drains.drained("nyc") == {ALL_GROUPS}
+        assert (await get(session, "/api/v1/status"))["drains"] == [{"site": "nyc", "group": "*", "by": "ams"}]
+        await post(session, "/api/v1/undrain", {"site": "nyc"}, headers=TOKEN)
+        assert ports.drains.drained("nyc") == frozenset()
+        await post(session, "/api/v1/drain", {"site": "nyc", "group": "blogs"}, headers=TOKEN)
+        assert ports.drains.drained("nyc") == {"blogs"}
+        assert (await post(session, "/api/v1/reload", None, headers=TOKEN))["summary"] == "reloaded"
+
+
+async def test_the_unix_socket_is_guarded_by_its_file(tmp_path: Path) -> None:
+    ports = Ports()
+    async with served(ports, token=None, unix=tmp_path / "control") as session:
+        await post(session, "/api/v1/drain", {"site": "nyc"})
+        await post(session, "/api/v1/reload", None)
+    assert (ports.drains.drained("nyc"), ports.reloads) == ({ALL_GROUPS}, 1)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ([], "the body cannot be read"),
+        ({}, "the body cannot be read"),
+        ({"site": "nyc", "grop": "blogs"}, "the body cannot be read"),
+        ({"site": ""}, "site is '': expected a site's name"),
+        ({"site": "nyc", "group": "a b"}, "group is 'a b': expected a group's name, or * for all"),
+        ({"site": "fra"}, "site fra is not configured: expected one of ams, nyc, sgp"),
+    ],
+)
+async def test_a_bad_order_changes_nothing(body: object, expected: str) -> None:
+    ports = Ports()
+    async with served(ports) as session:
+        refused = await post(session, "/api/v1/drain", body, status=400, headers=TOKEN)
+        assert refused["error"].startswith(expected)
+    assert ports.drains.overrides() == ()
+
+
+async def test_a_long_body_is_refused() -> None:
+    async with served(Ports()) as session:
+        refused = await post(session, "/api/v1/drain", {"site": "x" * 100_000}, status=413, headers=TOKEN)
+        assert "\n" not in refused["error"]
+
+
+async def test_what_is_not_there() -> None:
+    async with served(Ports()) as session:
+        assert await get(session, "/api/v1/nothing", status=404) == {"error": "404: Not Found"}
+        assert await get(session, "/../view.py", status=404) == {"error": "404: Not Found"}
+
+
+async def test_health_and_metrics() -> None:
+    async with served(Ports()) as session:
+        async with session.get("/healthz") as response:
+            assert (response.status, await response.text()) == (200, "ok\n")
+        async with session.get("/metrics") as response:
+            assert response.content_type == "text/plain"
+            assert 'anycastle_health_site_state_bool{site="ams",state="up"} 1.0' in await response.text()
+
+
+async def test_the_page_loads_nothing_from_elsewhere_and_every_answer_is_guarded() -> None:
+    async with served(Ports()) as session:
+        for url in ("/", "/dashboard.js", "/map.js", "/style.css", "/icon.svg", "/api/v1/status", "/nothing"):
+            async with session.get(url) as response:
+                text = (await response.text()).replace("http://www.w3.org/", "")
+                assert response.headers["Content-Security-Policy"].startswith("default-src 'none'; script-src 'self'")
+                assert response.headers["X-Content-Type-Options"] == "nosniff"
+                assert response.headers["X-Frame-Options"] == "DENY"
+                assert "http://" not in text
+                assert "https://" not in text
+                assert "innerHTML" not in text
+
+
+class Events:
+    """Reads an event stream, across whatever chunks it comes in."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+        self._rest = b""
+
+    async def next(self) -> dict[str, Any]:
+        """The next picture."""
+        while True:
+            while b"\n\n" not in self._rest:
+                chunk = await self._response.content.readany()
+                assert chunk, "the stream ended"
+                self._rest += chunk
+            block, self._rest = self._rest.split(b"\n\n", 1)
+            lines = dict(line.split(b": ", 1) for line in block.split(b"\n"))
+            if b"data" in lines:
+                picture: dict[str, Any] = msgspec.json.decode(lines[b"data"])
+                assert (lines[b"event"], int(lines[b"id"])) == (b"status", picture["generation"])
+                return picture
+
+
+async def test_a_change_is_pushed() -> None:
+    ports = Ports()
+    async with served(ports) as session, session.get("/api/v1/events") as response:
+        assert response.content_type == "text/event-stream"
+        events = Events(response)
+        assert [each["health"] for each in (await events.next())["sites"]] == ["up", "up", "up"]
+        ports.change(nyc=site(Health.DOWN, "silence"))
+        assert [each["health"] for each in (await events.next())["sites"]] == ["up", "down", "up"]
+
+
+async def test_many_changes_become_few_events() -> None:
+    ports = Ports()
+    loop = asyncio.get_running_loop()
+    async with served(ports) as session, session.get("/api/v1/events") as response:
+        events, started, received = Events(response), loop.time(), []
+        while loop.time() - started < 1.0:
+            ports.change()
+            await asyncio.sleep(0.005)
+        ended, last = loop.time(), ports.changes.generation
+        while not received or received[-1]["generation"] != last:
+            received.append(await events.next())
+        assert last > 50
+        assert 3 <= len(received) <= (loop.time() - started) / 0.25 + 2
+        assert loop.time() - ended < 5.0
+
+
+async def test_without_a_change_there_is_a_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anycastle.health.dashboard.EVENT_SILENCE_SECONDS_MAX", 0.4)
+    async with served(Ports()) as session, session.get("/api/v1/events") as response:
+        events = Events(response)
+        assert [(await events.next())["generation"] for _ in range(3)] == [0, 0, 0]
+
+
+async def test_streams_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anycastle.health.dashboard.STREAMS_MAX", 1)
+    async with served(Ports()) as session, session.get("/api/v1/events") as response:
+        await Events(response).next()
+        refused = await get(session, "/api/v1/events", status=503)
+        assert refused == {"error": "more than 1 long requests: expected fewer"}
+
+
+async def test_the_server_ends_although_somebody_listens() -> None:
+    loop = asyncio.get_running_loop()
+    app = make_app(Ports(), token=None)
+    runner = web.AppRunner(app, shutdown_timeout=5.0, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    base = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    async with aiohttp.ClientSession(base) as session, session.get("/api/v1/events") as response:
+        await Events(response).next()
+        started = loop.time()
+        await runner.cleanup()
+        assert loop.time() - started < 3.0
