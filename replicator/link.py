@@ -8,7 +8,8 @@ order in which they came; the first malformed frame ends the link; silence ends 
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import aiohttp
 from aiohttp import web
@@ -50,6 +51,7 @@ class Link:
         self._outbox = Outbox(queue_bytes_max=settings.queue_bytes_max)
         self._assembler = Assembler(frame_bytes_max=settings.frame_bytes_max)
         self._closing = asyncio.Event()
+        self._scopes: set[asyncio.Timeout] = set()
         self._reason = ""
 
     async def open(self, hello: Hello, compatible: Callable[[Hello], str]) -> Hello:
@@ -96,6 +98,21 @@ class Link:
         """End the link from our side: `run` returns soon."""
         self._reason = self._reason or reason
         self._closing.set()
+
+    @asynccontextmanager
+    async def while_open(self) -> AsyncIterator[None]:
+        """Something that has a point only as long as the link is there. Raises TimeoutError when it is lost."""
+        async with asyncio.timeout(None) as scope:
+            self._scopes.add(scope)
+            try:
+                yield
+            finally:
+                self._scopes.discard(scope)
+
+    def lost(self) -> None:
+        """Give up what is done `while_open`."""
+        for scope in self._scopes:
+            scope.reschedule(0.0)
 
     async def shut(self, fault: str = "") -> None:
         """Close the WebSocket, telling the peer what it did wrong, if anything."""

@@ -64,7 +64,7 @@ def bind_listener(address: tuple[str, int], what: str, fault: type[AnycastleErro
     try:
         family = socket.getaddrinfo(*address, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
         listener = socket.create_server(address, family=family, backlog=BACKLOG)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise fault(f"{address[0]}:{address[1]}: expected to listen there for {what}: {error}") from error
     listener.setblocking(False)
     return listener

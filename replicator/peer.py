@@ -176,21 +176,24 @@ class Links:
     async def forward(self, member: str, request: ForwardRequest) -> aiohttp.ClientResponse:
         """Pass a client's request to another member's edge; the caller reads and releases the response.
 
-        Raises ForwardError at once when there is no link with that member: it would not answer this either.
+        Raises ForwardError, at once when there is no link with that member and as soon as the link is lost: it would
+        not answer this either.
         """
-        if member not in self._links:
+        link = self._links.get(member)
+        if link is None:
             raise ForwardError(f"no link with {member}", sent=False)
         try:
-            return await self._open_session().request(
-                request.method,
-                self._url(member, FORWARD_PATH + request.raw_path),
-                server_hostname=server_name(member),
-                headers=request.headers,
-                skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent", "Content-Type"),
-                data=request.body,
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS, sock_read=request.silence_seconds_max),
-            )
+            async with link.while_open():
+                return await self._open_session().request(
+                    request.method,
+                    self._url(member, FORWARD_PATH + request.raw_path),
+                    server_hostname=server_name(member),
+                    headers=request.headers,
+                    skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent", "Content-Type"),
+                    data=request.body,
+                    allow_redirects=False,
+                    timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS, sock_read=request.silence_seconds_max),
+                )
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise ForwardError(f"{member} cannot be reached: {error}", sent=False) from error
         except (aiohttp.ClientError, OSError) as error:
@@ -269,7 +272,7 @@ class Links:
 
     async def _speak(self, link: Link) -> None:
         """Everything from the Hello to the end of one link."""
-        fault = ""
+        fault, reason = "", "this member stops"
         try:
             hello = await link.open(self._hello, self._compatible)
             self._up(link, hello)
@@ -280,11 +283,9 @@ class Links:
             self._tell(link.member, error.kind, fault)
         except (aiohttp.ClientError, OSError) as error:
             reason = f"{error or type(error).__name__}"
-        except asyncio.CancelledError:
-            self._down(link, "this member stops")
-            raise
-        self._down(link, reason)
-        await link.shut(fault)
+        finally:
+            self._down(link, reason)
+            await link.shut(fault)
 
     def _up(self, link: Link, hello: Hello) -> None:
         older = self._links.get(link.member)
@@ -303,6 +304,7 @@ class Links:
     def _down(self, link: Link, reason: str) -> None:
         if self._links.get(link.member) is link:
             del self._links[link.member]
+            link.lost()
             _log.info("link with %s is down: %s", link.member, reason)
             self._emit(LinkDown(link.member, reason))
 

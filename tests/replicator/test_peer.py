@@ -495,6 +495,28 @@ async def test_a_forward_that_breaks_after_it_was_sent_says_so(authority: Path) 
     assert caught.value.sent
 
 
+async def test_a_forward_ends_with_its_link(authority: Path) -> None:
+    settings = link_settings(authority)
+    ams, nyc = Member(settings["ams"]), Member(settings["nyc"])
+    reached = asyncio.Event()
+
+    async def edge(request: web.BaseRequest) -> web.StreamResponse:
+        reached.set()
+        await asyncio.sleep(30)
+        return web.Response()
+
+    async def lose_the_link() -> None:
+        await reached.wait()
+        ams.links._links["nyc"].close("lost")
+
+    nyc.links.edge_handler = edge
+    async with meshed(ams, nyc), asyncio.TaskGroup() as group:
+        group.create_task(lose_the_link())
+        with pytest.raises(ForwardError) as caught:
+            await asyncio.wait_for(ams.links.forward("nyc", forwarded("/")), 5)
+    assert caught.value.sent
+
+
 async def test_nothing_but_the_three_is_answered(authority: Path) -> None:
     nyc = Member(link_settings(authority)["nyc"])
     host, port = nyc.links.settings.listen
