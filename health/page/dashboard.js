@@ -65,9 +65,10 @@ const SESSION = { up: ["good", "▲ up"], connected: ["warn", "… connected"], 
 const LINK = { up: ["good", "▲ up"], connecting: ["warn", "… connecting"], down: ["bad", "▼ down"] };
 const stateBadge = (words, state) => badge(...(words[state] ?? ["dim", `? ${state}`]));
 
-function groupLine(name, group) {
+function groupLine(name, group, wholeSite) {
   const line = el("li", {}, `${name} `);
   if (!group.current) line.append(badge("bad", "not current"), ` ${group.current_reason}`);
+  else if (group.withheld && !wholeSite) line.append(badge("warn", "gets nobody"), ` ${group.withheld}`);
   else if (group.pending_total === 0) line.append(badge("good", "settled"));
   else {
     const some = group.pending.slice(0, 3).join(", ") + (group.pending_total > 3 ? ", …" : "");
@@ -76,16 +77,22 @@ function groupLine(name, group) {
   return line;
 }
 
+// Short: the health and its reason stand beside it.
+function steering(site) {
+  if (!site.withheld) return "gets users";
+  return `gets nobody: ${site.drained.includes("*") ? site.withheld : `health is ${site.health}`}`;
+}
+
 function siteRow(site) {
   const health = cell(stateBadge(HEALTH, site.health));
   if (site.drained.length) {
     const what = site.drained.includes("*") ? "drained" : `drained: ${site.drained.join(", ")}`;
     health.append(" ", badge("warn", what));
   }
-  const groups = Object.entries(site.groups).map(([name, group]) => groupLine(name, group));
+  const groups = Object.entries(site.groups).map(([name, group]) => groupLine(name, group, site.withheld));
   return [
     el("th", { scope: "row" }, site.name), health, cell(age(site.since_seconds)), cell(site.reason),
-    cell(site.withheld ? `gets nobody: ${site.withheld}` : "gets users"), cell(el("ul", { class: "groups" }, ...groups)),
+    cell(steering(site)), cell(el("ul", { class: "groups" }, ...groups)),
     number(`${site.load.toFixed(1)}/s`),
   ];
 }
@@ -108,11 +115,16 @@ function lagTable(group) {
 
 const SPEECH = { normal: "good", degraded: "warn", drained: "warn", withdrawn: "dim", unknown: "dim" };
 
+function acknowledged(route) {
+  if (route.acknowledged === route.wanted) return "acknowledged";
+  return route.acknowledged === "unknown" ? "not acknowledged yet" : `still has ${route.acknowledged}`;
+}
+
 function sessionTable(session) {
   const title = el("h3", {}, `${session.peer} (AS ${session.asn}) `, stateBadge(SESSION, session.state), " for ", age(session.since_seconds));
   const rows = session.routes.map((route) => [
-    cell(path(route.prefix)), cell(badge(SPEECH[route.wanted] ?? "dim", route.wanted)),
-    cell(route.acknowledged === route.wanted ? "acknowledged" : `acknowledged is ${route.acknowledged}`), cell(route.reason),
+    el("td", { class: "path nowrap" }, route.prefix), cell(badge(SPEECH[route.wanted] ?? "dim", route.wanted)),
+    cell(acknowledged(route)), cell(route.reason),
   ]);
   const routes = rows.length ? table(["route", "wanted", "router", "why"], rows) : empty("no route");
   return session.state === "up" ? [title, routes] : [title, el("p", { class: "hint" }, session.reason), routes];
