@@ -62,6 +62,11 @@ class MemberConfig:
     edge: EdgeSettings | None
     dashboard: DashboardSettings | None
 
+    @property
+    def control_socket(self) -> Path:
+        """Whoever may open it may command this member."""
+        return self.state_dir / "control.sock"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
@@ -185,6 +190,7 @@ class Config:
                 for name, part in self.sites.items()
             ),
             geo=self.geo,
+            responses_per_second_max=site.dns_responses_per_second,
         )
 
     def _bgp(self, member: str, site: SitePart | None) -> BgpSettings | None:
@@ -261,7 +267,7 @@ def load_config(file: Path) -> Config:
 
 def _read_tls(table: Table) -> Tls:
     tls = Tls(
-        authority=Path(table.take("authority", v.text, "pki/authority.pem")),
+        authority=Path(table.take("authority", v.text, "pki/ca.pem")),
         certificate=Path(table.take("certificate", v.text, "pki/{site}.pem")),
         key=Path(table.take("key", v.text, "pki/{site}.key")),
     )

@@ -82,6 +82,7 @@ class SitePart:
     hard_load: float | None
     dns_listen: tuple[tuple[str, int], ...]
     dns_workers: int
+    dns_responses_per_second: float
     edge_listen: tuple[tuple[str, int], ...]
     applications: dict[str, str]
     probes: tuple[Probe, ...]
@@ -106,14 +107,15 @@ def read_site(name: str, table: Table, folder: Path) -> SitePart:
         weight=table.take("weight", v.whole(0, 1_000_000), 1),
         soft_load=capacity.take("soft", v.requests_per_second, None),
         hard_load=capacity.take("hard", v.requests_per_second, None),
-        dns_listen=dns.take("listen", v.many(v.listener), ()),
+        dns_listen=dns.take("listen", v.many(v.own_listener), ()),
         dns_workers=dns.take("workers", v.whole(1, 64), 1),
+        dns_responses_per_second=dns.take("responses_per_network", v.responses_per_second, 5000.0),
         edge_listen=edge.take("listen", v.many(v.listener), ()),
         applications=applications,
         probes=_read_probes(name, table.tables("probes")),
         bgp=_read_bgp(table.table("bgp"), folder) if table.has("bgp") else None,
     )
-    dns.done(("listen", "workers"))
+    dns.done(("listen", "workers", "responses_per_network"))
     edge.done(("listen",))
     capacity.done(("soft", "hard"))
     if part.soft_load is not None and part.hard_load is not None and part.soft_load > part.hard_load:
@@ -129,7 +131,20 @@ def _coordinates(value: Any) -> tuple[float, float]:
     return float(value[0]), float(value[1])
 
 
-_PROBE_KEYS = ("http", "match", "statuses", "tcp", "dns", "name", "type", "interval", "timeout", "rise", "fall")
+_PROBE_KEYS = (
+    "http",
+    "address",
+    "match",
+    "statuses",
+    "tcp",
+    "dns",
+    "name",
+    "type",
+    "interval",
+    "timeout",
+    "rise",
+    "fall",
+)
 
 
 def _read_probes(site: str, tables: list[Table]) -> tuple[Probe, ...]:
@@ -157,8 +172,11 @@ def _read_check(table: Table) -> tuple[Check, str] | None:
     if "http" in kinds:
         url = table.take("http", v.http_url, "http://invalid")
         match = table.take("match", v.text, None)
-        statuses = table.take("statuses", v.many(v.whole(100, 599)), (200,))
-        return HttpCheck(url=url, statuses=frozenset(statuses), match=match), f"http {urlsplit(url).netloc}"
+        usual: tuple[int, ...] = (200,)
+        statuses = table.take("statuses", v.many(v.whole(100, 599)), usual)
+        address = table.take("address", v.address, None)
+        check = HttpCheck(url=url, statuses=frozenset(statuses), match=match, address=str(address) if address else None)
+        return check, f"http {urlsplit(url).netloc}" + (f" at {address}" if address else "")
     if "tcp" in kinds:
         host, port = table.take("tcp", v.endpoint, _NOWHERE)
         return TcpCheck(host=host, port=port), f"tcp {host}:{port}"
@@ -184,10 +202,11 @@ def _read_bgp(table: Table, folder: Path) -> BgpPart:
 
 def _read_peer(table: Table, router_id: ipaddress.IPv4Address, folder: Path) -> Peer:
     address = table.need("address", v.address, _STAND_IN_ADDRESS, '"192.0.2.254"')
+    local: Address = router_id
     if address.version == 6:
-        local = table.need("local_address", v.address, address, '"2001:db8::1"')
+        local = table.need("local_address", v.address, local, '"2001:db8::1"')
     else:
-        local = table.take("local_address", v.address, router_id)
+        local = table.take("local_address", v.address, local)
     if local.version != address.version:
         table.fault("local_address", f"expected an address of the peer's family, IPv{address.version}")
     hold = table.take("hold_time", v.whole_seconds, 9)
@@ -245,7 +264,8 @@ _GROUP_KEYS = (
 
 
 def read_group(name: str, table: Table, sites: tuple[str, ...]) -> GroupPart:
-    writes = table.take("writes", lambda value: () if value == "any" else v.some_of(sites, "sites")(value), ())
+    anywhere: tuple[str, ...] = ()
+    writes = table.take("writes", lambda value: () if value == "any" else v.some_of(sites, "sites")(value), anywhere)
     part = GroupPart(
         name=name,
         root=table.need("root", v.text, f"?{name}", '"/srv/blogs"'),

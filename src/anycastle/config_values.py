@@ -103,6 +103,10 @@ def requests_per_second(value: Any) -> float:
     return _quantity(value, {"req/s": 1.0}, 'a rate such as "800 req/s"')
 
 
+def responses_per_second(value: Any) -> float:
+    return _quantity(value, {"resp/s": 1.0}, 'a rate such as "5000 resp/s"')
+
+
 def share(value: Any) -> float:
     found = _quantity(value, {"%": 0.01}, 'a share such as "2 %"')
     if found > 0.5:
@@ -149,6 +153,14 @@ def listener(value: Any) -> tuple[str, int]:
         ipaddress.ip_address(host)
     except ValueError:
         raise Expected('an address and port such as "192.0.2.1:53" or "[2001:db8::1]:53"') from None
+    return host, port
+
+
+def own_listener(value: Any) -> tuple[str, int]:
+    """Like `listener`, but one address: a nameserver must reply from the address that was asked (RFC 2181, 4.1)."""
+    host, port = listener(value)
+    if ipaddress.ip_address(host).is_unspecified:
+        raise Expected("an address of this site, not all of them: a reply must leave from the address that was asked")
     return host, port
 
 

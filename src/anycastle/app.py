@@ -1,0 +1,358 @@
+"""One member, composed: every part is made here, every error of the start is found before anything begins to serve.
+
+    talk, probes, replica, routes  →  note that something changed  →  build the next View aside  →  swap one reference
+                                                         ↓
+                                     {DNS workers, route announcer, dashboard} read that snapshot
+
+Laws: this is the only writer of the View; worse news is published at once, better news at most once a second; sockets
+that answer users open after the first round of probes; routes are withdrawn before anything else stops.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+from anycastle import talk
+from anycastle.bgp.announcer import Announcer
+from anycastle.clock import Clock
+from anycastle.config import Config, MemberConfig
+from anycastle.dns.bind import bind_all
+from anycastle.dns.server import DnsServer
+from anycastle.dns.tables import Tables, build_tables
+from anycastle.errors import AnycastleError
+from anycastle.health.changes import Changes
+from anycastle.health.drain import Drains, decode
+from anycastle.health.judge import Judge
+from anycastle.health.observe import Result
+from anycastle.health.probe import Prober
+from anycastle.health.report import DecisionReport
+from anycastle.health.view import View
+from anycastle.replicator.edge import Edge
+from anycastle.replicator.event import Event, LinkDown, LinkUp
+from anycastle.replicator.fence import rosters_compatible
+from anycastle.replicator.ledger import Ledger
+from anycastle.replicator.message import PROTOCOL, Hello
+from anycastle.replicator.peer import Links
+from anycastle.replicator.replica import Replica
+from anycastle.world import Facts, build_view, differs, is_worse, news
+
+log = logging.getLogger("anycastle.app")
+
+BETTER_SECONDS = 1.0
+"""Better news waits until the last view is this old (design section 8)."""
+REBUILD_SECONDS = 0.5
+"""Time alone changes a view too: silence grows, leases lapse."""
+TALK_SECONDS = 0.5
+HEALTH_KEPT_SECONDS = 5.0
+DECISIONS_KEPT = 500
+FIRST_ROUND_SECONDS_MAX = 15.0
+"""Probes bound themselves; this only guards against a fault of ours."""
+
+
+class StartError(AnycastleError):
+    """The member cannot start on this machine as configured."""
+
+
+class Member:
+    """Everything one member runs. Made by `prepare`, which either takes all it needs or raises with nothing taken."""
+
+    def __init__(self, config: Config, settings: MemberConfig, clock: Clock, undo: contextlib.ExitStack) -> None:
+        self.config = config
+        self.settings = settings
+        self.clock = clock
+        self.started = clock.now()
+        self.view: View | None = None
+        self.decisions: deque[DecisionReport] = deque(maxlen=DECISIONS_KEPT)
+        self.changes = Changes()
+        """Tells the dashboard that what it shows has moved."""
+        self.heard: dict[str, tuple[talk.Talk, float]] = {}
+        self.talk_refused = 0
+        self.link_since: dict[str, float] = {}
+        """When the link to each member last came or went."""
+        self.requests: deque[float] = deque(maxlen=100_000)
+        self._changed = asyncio.Event()
+        self._stop = asyncio.Event()
+
+        replica = settings.replica
+        content = settings.member in replica.sites
+        _make_folder(settings.state_dir)
+        self.ledger = Ledger.open(
+            settings.state_dir / "ledger.sqlite", member=settings.member, groups=replica.group_names, content=content
+        )
+        undo.callback(self.ledger.close)
+        self.drains = Drains(settings.member, decode(self.ledger.get("drains") or b"[]"))
+        self.judge = Judge(settings.health, now=clock.now())
+        self._restore_health()
+        self.prober = Prober(settings.health, clock=clock, on_result=self._probed)
+        self.replica = Replica(replica, self.ledger, clock=clock, on_change=self.note, on_gossip=self._heard)
+        undo.callback(self.replica.close)
+        self.links = self._make_links()
+        self.links.bind()
+        self.edge = self._make_edge()
+        self.tables: Tables | None = None
+        self.dns: DnsServer | None = None
+        if settings.dns is not None:
+            self.tables = build_tables(settings.dns)
+            self.dns = DnsServer(settings.dns, clock=clock)
+            _check_ports(settings.dns.listen)
+        self.announcer = Announcer(settings.bgp, clock, on_change=self.note) if settings.bgp else None
+
+    def _make_links(self) -> Links:
+        replica = self.settings.replica
+        hello = Hello(
+            member=self.settings.member,
+            protocol=PROTOCOL,
+            incarnation=self.ledger.incarnation,
+            members=replica.members,
+            members_previous=replica.members_previous,
+        )
+        return Links(
+            self.settings.link,
+            hello,
+            compatible=lambda peer: rosters_compatible(
+                replica.members, replica.members_previous, peer.members, peer.members_previous
+            ),
+            on_event=self._link_event,
+            bodies=self.replica.body,
+            clock=self.clock,
+        )
+
+    def _make_edge(self) -> Edge | None:
+        if self.settings.edge is None:
+            return None
+        edge = Edge(
+            self.settings.edge,
+            self.settings.replica.groups,
+            self.replica,
+            forward=self.links.forward,
+            on_request=lambda _: self.requests.append(self.clock.now()),
+        )
+        edge.bind()
+        self.links.edge_handler = edge.handle_forwarded
+        return edge
+
+    def _link_event(self, event: Event) -> None:
+        if isinstance(event, LinkUp | LinkDown):
+            self.link_since[event.member] = self.clock.now()
+            log.info("event=%s peer=%s", "link-up" if isinstance(event, LinkUp) else "link-down", event.member)
+            self.note()
+        self.replica.feed(event)
+
+    # -- running --------------------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Ask `run` to end in order."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Until `stop`; everything but what `prepare` took is closed when it returns."""
+        async with asyncio.TaskGroup() as tasks:
+            background = [
+                tasks.create_task(self.links.run()),
+                tasks.create_task(self.replica.run(self.links)),
+                tasks.create_task(self.prober.run()),
+                tasks.create_task(self._talk()),
+                tasks.create_task(self._keep_health()),
+            ]
+            await self._first_round()
+            self._publish(self._build())
+            await self._open(tasks, background)
+            background.append(tasks.create_task(self._publish_changes()))
+            log.info("member=%s event=ready", self.settings.member)
+            await self._stop.wait()
+            log.info("member=%s event=stopping", self.settings.member)
+            if self.announcer is not None:
+                await self.announcer.close()
+            for task in reversed(background):
+                task.cancel()
+        if self.dns is not None:
+            await self.dns.close()
+        self._save_health()
+
+    async def _first_round(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_ROUND_SECONDS_MAX):
+                await self.prober.first_round()
+
+    async def _open(self, tasks: asyncio.TaskGroup, background: "list[asyncio.Task[None]]") -> None:
+        """Begin to serve users."""
+        if self.edge is not None:
+            background.append(tasks.create_task(self.edge.run()))
+        if self.dns is not None:
+            assert self.tables is not None
+            assert self.view is not None
+            await self.dns.start(self.tables, self.view)
+            background.append(tasks.create_task(self.dns.run()))
+        if self.announcer is not None:
+            background.append(tasks.create_task(self.announcer.run()))
+
+    # -- the view -------------------------------------------------------------------------------------------------
+
+    def note(self) -> None:
+        """Something that the view shows may have changed."""
+        self._changed.set()
+
+    async def _publish_changes(self) -> None:
+        published_at = self.clock.now()
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(REBUILD_SECONDS):
+                    await self._changed.wait()
+            self._changed.clear()
+            view = self._build()
+            if not differs(self.view, view):
+                self._refresh(view)
+                continue
+            wait = published_at + BETTER_SECONDS - self.clock.now()
+            if wait > 0 and not is_worse(self.view, view):
+                await asyncio.sleep(min(wait, REBUILD_SECONDS / 10))
+                self._changed.set()
+                continue
+            self._publish(view)
+            published_at = self.clock.now()
+
+    def _refresh(self, view: View) -> None:
+        """Nothing to publish; but the local nameserver may have fallen ill, and lag grows by itself."""
+        if self.announcer is not None:
+            self.announcer.update(self.view or view, self.dns.healthy() if self.dns else "")
+        self.changes.bump()
+
+    def _build(self) -> View:
+        now, settings = self.clock.now(), self.settings
+        self.judge.links(self.links.connected())
+        oldest = now - settings.health.observation_age_max_seconds
+        sites = settings.replica.sites
+        facts = Facts(
+            member=settings.member,
+            sites=sites,
+            judgements=self.judge.judgements(now=now),
+            isolated=self.judge.isolated(now=now),
+            drained={site: self.drains.drained(site) for site in sites},
+            not_current={site: self.replica.not_current(site, now=now) for site in sites},
+            pending={site: self.replica.pending(site) for site in sites},
+            own=self._own_talk(now),
+            heard={member: said for member, (said, at) in self.heard.items() if at >= oldest},
+        )
+        return build_view(facts, self.view, now=now)
+
+    def _publish(self, view: View) -> None:
+        wall = self.clock.wall()
+        for text in news(self.view, view):
+            self.decisions.append(DecisionReport(wall=wall, part="app", text=text))
+            log.info("event=view text=%r", text)
+        self.view = view
+        if self.dns is not None:
+            self.dns.publish(view)
+        if self.announcer is not None:
+            self.announcer.update(view, self.dns.healthy() if self.dns else "")
+        self.changes.bump()
+
+    # -- what members tell each other -----------------------------------------------------------------------------
+
+    def _own_talk(self, now: float) -> talk.Talk:
+        recent = sum(at > now - 1.0 for at in self.requests)
+        return talk.Talk(
+            observations=self.judge.observations(now=now),
+            overrides=self.drains.overrides(),
+            load=float(recent),
+            announced=tuple(sorted(self.announcer.announced())) if self.announcer else (),
+        )
+
+    async def _talk(self) -> None:
+        while True:
+            self.replica.gossip(talk.encode(self._own_talk(self.clock.now())))
+            await asyncio.sleep(TALK_SECONDS)
+
+    def _heard(self, member: str, payload: bytes) -> None:
+        try:
+            said = talk.decode(payload)
+        except talk.TalkError as error:
+            self.talk_refused += 1
+            if self.talk_refused == 1:
+                log.warning("peer=%s event=refused-gossip reason=%s", member, error)
+            return
+        now = self.clock.now()
+        self.heard[member] = (said, now)
+        self.judge.hear(member, said.observations, now=now)
+        if self.drains.merge(said.overrides):
+            self.keep_drains()
+        self.note()
+
+    def _probed(self, result: Result) -> None:
+        self.judge.observe(result, now=self.clock.now())
+        self.note()
+
+    def keep_drains(self) -> None:
+        """Overrides survive restarts; a drain is rare, so the loop may wait for its commit."""
+        self.ledger.put("drains", self.drains.encode())
+        self.note()
+
+    def tell_now(self) -> None:
+        """An operator acted: the others hear of it at once."""
+        self.replica.gossip(talk.encode(self._own_talk(self.clock.now())))
+
+    def counters(self) -> dict[str, dict[str, int]]:
+        """Part -> what -> how often, for metrics and tables."""
+        found = {
+            "replicator": self.replica.counters() | {f"refused_{k}": n for k, n in self.links.refused.items()},
+            "health": {
+                "probe_rounds": self.prober.rounds,
+                "probe_failures": self.prober.failures,
+                "talk_refused": self.talk_refused,
+                "observations_refused": self.judge.observations_refused,
+            },
+        }
+        if self.edge is not None:
+            found["edge"] = dict(self.edge.answers)
+        if self.dns is not None:
+            found["dns"] = self.dns.counters()
+        if self.announcer is not None:
+            found["bgp"] = {
+                "announcements": self.announcer.announcements,
+                "withdrawals": self.announcer.withdrawals,
+            }
+        return found
+
+    # -- health over restarts -------------------------------------------------------------------------------------
+
+    async def _keep_health(self) -> None:
+        while True:
+            await asyncio.sleep(HEALTH_KEPT_SECONDS)
+            self._save_health()
+
+    def _save_health(self) -> None:
+        wall = f"{self.clock.wall():.0f} ".encode()
+        self.ledger.put("health", wall + self.judge.snapshot(now=self.clock.now()))
+
+    def _restore_health(self) -> None:
+        wall, _, saved = (self.ledger.get("health") or b"").partition(b" ")
+        if saved:
+            age = max(0.0, self.clock.wall() - float(wall))
+            self.judge.restore(saved, age_seconds=age, now=self.clock.now())
+
+
+@contextlib.contextmanager
+def prepare(config: Config, settings: MemberConfig, clock: Clock) -> Iterator[Member]:
+    """Take everything a member needs. Raises AnycastleError with one line and nothing taken."""
+    with contextlib.ExitStack() as undo:
+        yield Member(config, settings, clock, undo)
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartError(f"state_dir {path} cannot be made: {error.strerror}") from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise StartError(f"state_dir {path} is not writable: expected a folder this user may write to")
+
+
+def _check_ports(listen: tuple[tuple[str, int], ...]) -> None:
+    """Bound again after the first round of probes; a port that is taken must show before anything starts."""
+    _, sockets = bind_all(listen, 1)
+    for each in sockets:
+        each.close()

@@ -1,0 +1,152 @@
+"""The command line: `anycastle COMMAND`. Commands that ask a running member do so over its Unix socket.
+
+Laws: a fault is one clear line each on stderr, and exit status 2; a question answered with "no" (not landed, not found)
+is exit status 1; `--json` prints the API's answer as it is.
+"""
+
+import argparse
+import asyncio
+import functools
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from anycastle import __version__, commands
+from anycastle.clock import SystemClock
+from anycastle.config import ConfigError, load_config
+from anycastle.dns.tables import build_tables
+from anycastle.errors import AnycastleError
+
+DEFAULT_CONFIG = "/etc/anycastle/anycastle.toml"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except ConfigError as error:
+        for fault in error.faults:
+            print(fault, file=sys.stderr)
+        return 2
+    except AnycastleError as error:
+        print(f"anycastle: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="anycastle", description="Steer users to the closest site that has it.")
+    parser.add_argument("--version", action="version", version=f"anycastle {__version__}")
+    commands_of = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, run: object, help: str, *, asks: bool = True) -> argparse.ArgumentParser:
+        command = commands_of.add_parser(name, help=help, description=help)
+        command.set_defaults(run=run)
+        command.add_argument("--config", type=Path, default=Path(DEFAULT_CONFIG), help=f"default {DEFAULT_CONFIG}")
+        command.add_argument("--site", help="which member; may be left out where only one runs on this machine")
+        if asks:
+            command.add_argument("--json", action="store_true", help="print the API's answer")
+        return command
+
+    add("serve", _serve, "run a member", asks=False)
+    add("check", _check, "say everything that is wrong with the configuration", asks=False)
+    for name, run, help in (
+        ("status", commands.status, "the member, its sites, links and routes"),
+        ("sites", commands.sites, "every site: health, currency, what is withheld and why"),
+        ("routes", commands.routes, "BGP sessions and routes: wanted, acknowledged, why"),
+        ("lag", commands.lag, "replication: origin × site, and what is in flight"),
+        ("conflicts", commands.conflicts, "paths edited at two sites at once, and where the loser is kept"),
+        ("reload", commands.reload, "read zones, names and geography anew, all or nothing"),
+    ):
+        add(name, run, help)
+    add("where", commands.where, "which sites have which version of a path").add_argument("place", metavar="GROUP:PATH")
+    wait = add("wait", commands.wait, "block until a path has landed")
+    wait.add_argument("place", metavar="GROUP:PATH")
+    wait.add_argument("--sites", default="all", help="all, or names joined by commas")
+    wait.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS")
+    explain = add("explain", commands.explain, "the answer a client would get, and every reason")
+    explain.add_argument("name", metavar="NAME")
+    explain.add_argument("--client", metavar="IP", help="address or network of the client")
+    explain.add_argument("--type", default="A")
+    for name, run, help in (
+        ("drain", commands.drain, "move users away from a site; survives restarts"),
+        ("undrain", commands.undrain, "take a drain back"),
+    ):
+        command = add(name, run, help)
+        command.add_argument("target", metavar="SITE")
+        command.add_argument("--group", default="*", help="one group only")
+    _add_pki(commands_of)
+    return parser
+
+
+def _add_pki(commands_of: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    pki = commands_of.add_parser("pki", help="make the authority and the members' certificates")
+    verbs = pki.add_subparsers(required=True, metavar="VERB")
+    init = verbs.add_parser("init", help="make the cluster's certificate authority")
+    init.add_argument("folder", type=Path)
+    init.set_defaults(run=commands.pki_init)
+    issue = verbs.add_parser("issue", help="make a member's key and certificate")
+    issue.add_argument("folder", type=Path)
+    issue.add_argument("member")
+    issue.set_defaults(run=commands.pki_issue)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from anycastle.serve import serve  # everything else starts faster without it
+
+    config = load_config(options.config)
+    if options.site is None:
+        raise AnycastleError(f"say which member to run with --site; members: {', '.join(config.members)}")
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s level=%(levelname)s logger=%(name)s %(message)s"
+    )
+    try:
+        asyncio.run(serve(config, config.for_member(options.site), SystemClock()))
+    except ExceptionGroup as group:
+        expected, other = group.split(AnycastleError)
+        if other is not None or expected is None:
+            raise
+        raise _first(expected) from None
+    return 0
+
+
+def _first(group: ExceptionGroup[AnycastleError]) -> AnycastleError:
+    """Of several tasks that fell together, the error that came first."""
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, ExceptionGroup) else error
+
+
+def _check(options: argparse.Namespace) -> int:
+    """Never touches the network; with --site also what must be there on this machine."""
+    config = load_config(options.config)
+    members = [options.site] if options.site else list(config.members)
+    problems: list[str] = []
+    for member in members:
+        settings = config.for_member(member)
+        if settings.dns is not None:
+            problems += _problem(functools.partial(build_tables, settings.dns))
+            break  # zones, names and geography are the same at every site
+    if options.site:
+        problems += commands.local_problems(config.for_member(options.site))
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    if not problems:
+        what = f"{len(config.members)} members, {len(config.groups)} groups, {len(config.names)} steered names"
+        print(f"{options.config}: right ({what})")
+    return 2 if problems else 0
+
+
+def _problem(build: Callable[[], object]) -> list[str]:
+    try:
+        build()
+    except AnycastleError as error:
+        return [str(error)]
+    return []
+
+
+if __name__ == "__main__":
+    sys.exit(main())

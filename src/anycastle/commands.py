@@ -1,0 +1,308 @@
+"""The commands that ask a running member, and how their answers look in a terminal.
+
+Law: a command decides nothing; it asks over the Unix socket in `state_dir` and shows what came back.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from rich.console import Console
+from rich.table import Table
+
+from anycastle.config import Config, MemberConfig, load_config
+from anycastle.errors import AnycastleError
+from anycastle.replicator import pki
+
+ANSWER_SECONDS_MAX = 10.0
+Json = dict[str, Any]
+
+
+class CommandError(AnycastleError):
+    """The member does not run here, or refused."""
+
+
+def choose_member(config: Config, site: str | None) -> MemberConfig:
+    """The member that `--site` names; without it, the one whose socket is on this machine, if it is one."""
+    if site is not None:
+        return config.for_member(site)
+    found = [settings for settings in map(config.for_member, config.members) if settings.control_socket.exists()]
+    if len(found) != 1:
+        here = ", ".join(settings.member for settings in found) or "none"
+        raise CommandError(f"say which member with --site; running on this machine: {here}")
+    return found[0]
+
+
+def ask(
+    options: argparse.Namespace, path: str, query: Mapping[str, str] | None = None, *, timeout_seconds: float = 0.0
+) -> Json:
+    """GET from the member's API."""
+    return _call(options, "GET", path, query=query, body=None, timeout_seconds=timeout_seconds)
+
+
+def tell(options: argparse.Namespace, path: str, body: Json) -> Json:
+    """POST to the member's API."""
+    return _call(options, "POST", path, query=None, body=body, timeout_seconds=0.0)
+
+
+def _call(
+    options: argparse.Namespace,
+    method: str,
+    path: str,
+    *,
+    query: Mapping[str, str] | None,
+    body: Json | None,
+    timeout_seconds: float,
+) -> Json:
+    settings = choose_member(load_config(options.config), options.site)
+    call = _request(settings.control_socket, method, path, query, body, timeout_seconds + ANSWER_SECONDS_MAX)
+    try:
+        status, answer = asyncio.run(call)
+    except (aiohttp.ClientConnectorError, FileNotFoundError, PermissionError) as error:
+        raise CommandError(f"{settings.member} does not answer on {settings.control_socket}: is it running?") from error
+    except TimeoutError as error:
+        raise CommandError(f"{settings.member} did not answer within {ANSWER_SECONDS_MAX:.0f} s") from error
+    if status >= 400:
+        raise CommandError(str(answer.get("error", f"refused with status {status}")))
+    return answer
+
+
+async def _request(
+    socket: Path, method: str, path: str, query: Mapping[str, str] | None, body: Json | None, timeout_seconds: float
+) -> tuple[int, Json]:
+    timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+    connector = aiohttp.UnixConnector(str(socket))
+    async with (
+        aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
+        session.request(method, f"http://member/api/v1/{path}", params=query, json=body) as response,
+    ):
+        return response.status, json.loads(await response.text())
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+
+def status(options: argparse.Namespace) -> int:
+    answer = ask(options, "status")
+    if _as_json(options, answer):
+        return 0
+    alone = "  ISOLATED: it has lost all others" if answer["isolated"] else ""
+    print(f"{answer['member']} of {answer['cluster']}, up for {_age(answer['uptime_seconds'])}{alone}")
+    _show_sites(answer["sites"])
+    _show("links", ("peer", "state", "for", "reason"), [_link(link) for link in answer["links"]])
+    _show_routes(answer["sessions"])
+    waiting, conflicts_total = answer["flights_total"], answer["conflicts_total"]
+    print(f"{waiting} entries in flight, {conflicts_total} conflicts")
+    return 0
+
+
+def sites(options: argparse.Namespace) -> int:
+    answer = ask(options, "sites")
+    if not _as_json(options, answer):
+        _show_sites(answer["sites"])
+    return 0
+
+
+def routes(options: argparse.Namespace) -> int:
+    answer = ask(options, "routes")
+    if not _as_json(options, answer):
+        _show_routes(answer["sessions"])
+    return 0
+
+
+def lag(options: argparse.Namespace) -> int:
+    answer = ask(options, "lag")
+    if _as_json(options, answer):
+        return 0
+    rows = [
+        (g["name"], c["origin"], c["site"], c["known"], c["landed"], c["gaps"], _age(c["seconds"]))
+        for g in answer["groups"]
+        for c in g["cells"]
+    ]
+    _show("lag", ("group", "origin", "site", "known", "landed up to", "gaps", "oldest missing for"), rows)
+    flights = [
+        (f["group"], f["path"], f["origin"], f["size_bytes"], _age(f["age_seconds"]), ", ".join(f["waiting"]))
+        for f in answer["flights"]
+    ]
+    if flights:
+        _show("in flight", ("group", "path", "origin", "bytes", "for", "not landed at"), flights)
+    return 0
+
+
+def conflicts(options: argparse.Namespace) -> int:
+    answer = ask(options, "conflicts")
+    if _as_json(options, answer):
+        return 0
+    rows = [(c["group"], c["path"], c["winner"], c["loser"], c["kept"]) for c in answer["conflicts"]]
+    if rows:
+        _show("conflicts", ("group", "path", "winner", "loser", "the loser is kept at (below the root)"), rows)
+    else:
+        print("no conflicts")
+    return 0
+
+
+def where(options: argparse.Namespace) -> int:
+    answer = ask(options, "where", {"path": options.place})
+    if not _as_json(options, answer):
+        print(answer["summary"])
+        rows = [
+            (site, "yes" if state["landed"] else "no", state["withheld"] or "eligible")
+            for site, state in answer["sites"].items()
+        ]
+        _show("", ("site", "landed", "for steering"), rows)
+        if answer["fence_waits_for"]:
+            print(f"not fenced: {answer['fence_waits_for']}")
+    return 0 if answer["newest"] else 1
+
+
+def wait(options: argparse.Namespace) -> int:
+    query = {"path": options.place, "timeout": f"{options.timeout:g}"}
+    if options.sites != "all":
+        query["sites"] = options.sites
+    answer = ask(options, "wait", query, timeout_seconds=options.timeout)
+    if not _as_json(options, answer):
+        print("landed" if answer["landed"] else f"not landed at {', '.join(answer['missing'])}")
+    return 0 if answer["landed"] else 1
+
+
+def explain(options: argparse.Namespace) -> int:
+    query = {"name": options.name, "type": options.type}
+    if options.client:
+        query["client"] = options.client
+    answer = ask(options, "explain", query)
+    if _as_json(options, answer):
+        return 0
+    print(answer["summary"])
+    for key in ("ttl", "ttl_reason", "scope", "none_used"):
+        if answer.get(key) not in (None, ""):
+            print(f"  {key.replace('_', ' ')}: {answer[key]}")
+    rows = [
+        (
+            site["site"],
+            "yes" if site["eligible"] else "no",
+            site["rank"] if site["rank"] is not None else "-",
+            site["reason"],
+        )
+        for site in answer["sites"]
+    ]
+    if rows:
+        _show("", ("site", "eligible", "rank", "why"), rows)
+    return 0
+
+
+# -- changing ---------------------------------------------------------------------------------------------------------
+
+
+def drain(options: argparse.Namespace) -> int:
+    return _drain(options, "drain")
+
+
+def undrain(options: argparse.Namespace) -> int:
+    return _drain(options, "undrain")
+
+
+def _drain(options: argparse.Namespace, verb: str) -> int:
+    answer = tell(options, verb, {"site": options.target, "group": options.group})
+    if not _as_json(options, answer):
+        drained = ", ".join("everything" if group == "*" else group for group in answer["drained"])
+        print(f"{answer['site']} is drained for {drained}" if drained else f"{answer['site']} is not drained")
+    return 0
+
+
+def reload(options: argparse.Namespace) -> int:
+    answer = tell(options, "reload", {})
+    if not _as_json(options, answer):
+        print(f"reloaded: {', '.join(answer['reloaded'])}")
+        if answer["needs_restart"]:
+            print(f"changed, but needs a restart of the member: {', '.join(answer['needs_restart'])}")
+    return 0
+
+
+# -- this machine -----------------------------------------------------------------------------------------------------
+
+
+def pki_init(options: argparse.Namespace) -> int:
+    print(f"made {pki.init(options.folder)}")
+    return 0
+
+
+def pki_issue(options: argparse.Namespace) -> int:
+    certificate, key = pki.issue(options.folder, options.member)
+    print(f"made {certificate} and {key}")
+    return 0
+
+
+def local_problems(settings: MemberConfig) -> list[str]:
+    """What a member needs on this machine and does not find."""
+    problems = [
+        f"group {group.name}: root {group.root} is not there: expected a folder"
+        for group in settings.replica.groups
+        if not group.root.is_dir()
+    ]
+    tls = settings.link.tls
+    problems += [
+        f"{file} is not there: expected what `anycastle pki` makes"
+        for file in (tls.authority, tls.certificate, tls.key)
+        if not file.is_file()
+    ]
+    return problems
+
+
+# -- how it looks -----------------------------------------------------------------------------------------------------
+
+
+def _as_json(options: argparse.Namespace, answer: Json) -> bool:
+    if options.json:
+        json.dump(answer, sys.stdout, indent=2)
+        print()
+    return bool(options.json)
+
+
+def _show(title: str, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*map(str, row))
+    Console(width=None if sys.stdout.isatty() else 200, highlight=False, markup=False).print(table)
+
+
+def _show_sites(found: list[Json]) -> None:
+    rows = []
+    for site in found:
+        for name, group in site["groups"].items() or [("-", None)]:
+            rows.append((site["name"], site["health"], name, *_group_words(site, group), site["reason"]))
+    _show("sites", ("site", "health", "group", "steering", "lag", "pending", "reason"), rows)
+
+
+def _group_words(site: Json, group: Json | None) -> tuple[str, str, str]:
+    if group is None:
+        return (site["withheld"] or "eligible", "-", "-")
+    pending = ", ".join(group["pending"]) + (" …" if group["pending_total"] > len(group["pending"]) else "")
+    return (group["withheld"] or "eligible", _age(group["lag_seconds"]), pending or "-")
+
+
+def _link(link: Json) -> tuple[str, str, str, str]:
+    return (link["peer"], link["state"], _age(link["since_seconds"]), link["reason"])
+
+
+def _show_routes(sessions: list[Json]) -> None:
+    rows = [
+        (s["peer"], s["asn"], s["state"], r["prefix"], r["wanted"], r["acknowledged"], r["reason"])
+        for s in sessions
+        for r in s["routes"]
+    ]
+    _show("routes", ("peer", "as", "session", "prefix", "wanted", "acknowledged", "why"), rows)
+
+
+def _age(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds else "0 s"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

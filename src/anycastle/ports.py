@@ -1,0 +1,213 @@
+"""What the dashboard and the commands ask of a running member (health.dashboard.DashboardPorts), answered.
+
+Law: answers are made when asked, from the same view and the same ledger that decide; nothing is computed twice.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from anycastle import __version__
+from anycastle.app import Member
+from anycastle.config import ConfigError, load_config
+from anycastle.dns.explain import explain
+from anycastle.dns.tables import build_tables
+from anycastle.errors import AnycastleError
+from anycastle.health.ask import Address
+from anycastle.health.report import ConflictReport, DrainReport, Facts, Snapshot, report
+from anycastle.health.view import ALL_GROUPS, View, show_path, withheld
+from anycastle.replicator.content import Content
+from anycastle.replicator.entry import Entry, Kind
+from anycastle.reports import conflict_report, flight_reports, group_report, link_reports, session_reports
+
+log = logging.getLogger("anycastle.ports")
+
+FLIGHTS_SHOWN_MAX = 200
+RESTART_FIELDS = ("replica", "link", "health", "bgp", "edge", "dashboard", "state_dir")
+
+
+class NotReady(AnycastleError):
+    """The member has no view yet."""
+
+
+class Ports:
+    """One member's answers."""
+
+    def __init__(self, member: Member) -> None:
+        self._member = member
+
+    # -- reading --------------------------------------------------------------------------------------------------
+
+    def status(self) -> Snapshot:
+        member, now = self._member, self._member.clock.now()
+        groups = member.replica.contents
+        flights = [
+            flight for content in groups.values() for flight in flight_reports(content, FLIGHTS_SHOWN_MAX, now=now)
+        ]
+        facts = Facts(
+            cluster=member.settings.cluster,
+            version=__version__,
+            generation=member.changes.generation,
+            wall=member.clock.wall(),
+            started=member.started,
+            coordinates=member.settings.coordinates,
+            links=link_reports(member, now=now),
+            sessions=session_reports(member, now=now),
+            groups=tuple(group_report(member, content, now=now) for content in groups.values()),
+            flights=flights,
+            flights_total=sum(len(content.flight) for content in groups.values()),
+            conflicts=self.conflicts(),
+            drains=tuple(
+                DrainReport(site=o.site, group=o.group, by=o.by) for o in member.drains.overrides() if o.drained
+            ),
+            decisions=tuple(member.decisions),
+            counters=member.counters(),
+        )
+        return report(self._view(), facts, now=now)
+
+    async def where(self, group: str, path: bytes) -> Mapping[str, Any]:
+        """Which sites have which version of a path, and why one is withheld."""
+        member, now = self._member, self._member.clock.now()
+        content = self._content(group)
+        newest = member.ledger.newest(group, path)
+        prefix = content.prefix_of(path)
+        view = self._view()
+        sites = {
+            site: {
+                "landed": self._landed(site, newest),
+                "withheld": withheld(view, site, group, prefix, grace_seconds=0.0, now=now),
+            }
+            for site in member.settings.replica.sites
+        }
+        known = _known(newest)
+        fenced = newest is None or member.replica.controller.fenced(group, newest.origin) >= newest.seq
+        return {
+            "group": group,
+            "path": show_path(path),
+            "newest": known,
+            "fenced": fenced,
+            "fence_waits_for": "" if fenced or newest is None else self._waits_for(newest, now),
+            "verdict_here": str(content.verdict(path, prefix, member.settings.replica.distance, now=now)),
+            "sites": sites,
+            "summary": _where_summary(known, sites),
+        }
+
+    def explain(self, name: str, client: Address | None, type: str) -> Mapping[str, Any]:
+        """What a client would get, and why, by the code that answers."""
+        member = self._member
+        if member.tables is None:
+            raise AnycastleError(f"{member.settings.member} runs no nameserver: ask a site with dns.listen")
+        asked = str(client) if client else "127.0.0.1"
+        found = explain(member.tables, self._view(), name, type, asked, now=member.clock.now())
+        answers = ", ".join(found["answers"]) or "no records"
+        chosen = ", ".join(found.get("chosen") or ()) or "nobody in particular"
+        return {**found, "summary": f"{name} {found['type']} for {asked}: {found['rcode']}, {answers} ({chosen})"}
+
+    def conflicts(self) -> list[ConflictReport]:
+        return [conflict_report(conflict) for conflict in reversed(self._member.ledger.conflicts())]
+
+    async def wait(self, group: str, path: bytes, sites: tuple[str, ...], timeout_seconds: float) -> Mapping[str, Any]:
+        """Until the newest version known has landed at the sites."""
+        member = self._member
+        self._content(group)
+        wanted = sites or member.settings.replica.sites
+        if unknown := set(wanted) - set(member.settings.replica.sites):
+            raise AnycastleError(f"no such site: {', '.join(sorted(unknown))}")
+        deadline = member.clock.now() + timeout_seconds
+        while True:
+            newest = member.ledger.newest(group, path)
+            missing = [site for site in wanted if newest is None or not self._landed(site, newest)]
+            left = deadline - member.clock.now()
+            if not missing or left <= 0:
+                return {"landed": not missing, "missing": missing, "newest": _known(newest)}
+            await member.replica.moved(min(left, 1.0))
+
+    async def changed(self, seen: int) -> int:
+        return await self._member.changes.after(seen)
+
+    # -- changing -------------------------------------------------------------------------------------------------
+
+    def drain(self, site: str, group: str, drained: bool) -> Mapping[str, Any]:
+        """An operator's override; survives restarts and reaches every member."""
+        member = self._member
+        if site not in member.settings.replica.sites:
+            raise AnycastleError(f"no such site: {site}; sites: {', '.join(member.settings.replica.sites)}")
+        if group != ALL_GROUPS and group not in member.settings.replica.group_names:
+            raise AnycastleError(f"no such group: {group}; groups: {', '.join(member.settings.replica.group_names)}")
+        member.drains.set(site, group, drained)
+        member.keep_drains()
+        member.tell_now()
+        log.info("event=%s site=%s group=%s", "drain" if drained else "undrain", site, group)
+        return {"site": site, "group": group, "drained": sorted(member.drains.drained(site))}
+
+    async def reload(self) -> Mapping[str, Any]:
+        """Zones, steered names and geography anew, all or nothing; says what else changed and needs a restart."""
+        member = self._member
+        config = await asyncio.to_thread(load_config, member.config.file)
+        settings = config.for_member(member.settings.member)
+        tables = await asyncio.to_thread(build_tables, settings.dns) if settings.dns else None
+        restart = [name for name in RESTART_FIELDS if getattr(settings, name) != getattr(member.settings, name)]
+        if member.dns is not None and tables is not None:
+            member.dns.replace(tables)
+            member.tables = tables
+        member.changes.bump()
+        log.info("event=reload needs_restart=%s", ",".join(restart) or "-")
+        return {"reloaded": ["zones", "names", "geo"], "needs_restart": restart}
+
+    async def reload_or_log(self) -> None:
+        """For SIGHUP, where nobody waits for the answer."""
+        try:
+            await self.reload()
+        except ConfigError as error:
+            for fault in error.faults:
+                log.error("event=reload-refused reason=%s", fault)
+        except AnycastleError as error:
+            log.error("event=reload-refused reason=%s", error)
+
+    # -- small things ---------------------------------------------------------------------------------------------
+
+    def _view(self) -> View:
+        if self._member.view is None:
+            raise NotReady("starting: the first round of probes is not over")
+        return self._member.view
+
+    def _content(self, group: str) -> Content:
+        try:
+            return self._member.replica.contents[group]
+        except KeyError:
+            known = ", ".join(self._member.replica.contents) or "none"
+            raise AnycastleError(f"no group {group!r} here; groups: {known}") from None
+
+    def _landed(self, site: str, newest: Entry | None) -> bool:
+        """The site has landed the newest version known here."""
+        if newest is None:
+            return False
+        if site == self._member.settings.member:
+            local = self._member.ledger.local(newest.group, newest.path)
+            return local is not None and local.version == newest.version
+        return site in self._member.replica.controller.landed_sites(newest.group, newest.origin, newest.seq)
+
+    def _waits_for(self, newest: Entry, now: float) -> str:
+        return self._member.replica.controller.waiting_for(newest.group, newest.origin, newest.seq, now=now)
+
+
+def _known(newest: Entry | None) -> dict[str, Any] | None:
+    if newest is None:
+        return None
+    return {
+        "version": str(newest.version),
+        "kind": newest.kind.name.lower(),
+        "size": newest.size,
+        "digest": newest.digest.hex(),
+        "deleted": newest.kind is Kind.ABSENT,
+    }
+
+
+def _where_summary(known: dict[str, Any] | None, sites: dict[str, dict[str, Any]]) -> str:
+    if known is None:
+        return "nobody ever announced this path"
+    have = [site for site, state in sites.items() if state["landed"]]
+    lack = [site for site, state in sites.items() if not state["landed"]]
+    what = f"version {known['version']} ({known['kind']}, {known['size']} bytes)"
+    return f"{what} has landed at {', '.join(have) or 'no site'}" + (f"; not at {', '.join(lack)}" if lack else "")

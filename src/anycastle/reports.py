@@ -1,0 +1,123 @@
+"""Turns what the parts know into the plain structs that the dashboard shows (health.report)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from pyroaring import BitMap
+
+from anycastle.health.report import (
+    ConflictReport,
+    FlightReport,
+    GroupReport,
+    LagReport,
+    LinkReport,
+    RouteReport,
+    SessionReport,
+)
+from anycastle.health.view import show_path
+from anycastle.replicator.content import Content
+from anycastle.replicator.entry import PRIVATE_FOLDER
+from anycastle.replicator.message import LandedUpto
+from anycastle.replicator.observation import Conflict
+
+if TYPE_CHECKING:
+    from anycastle.app import Member
+
+
+def link_reports(member: Member, *, now: float) -> tuple[LinkReport, ...]:
+    connected = member.links.connected()
+    return tuple(
+        LinkReport(
+            peer=peer,
+            state="up" if peer in connected else "down",
+            reason="" if peer in connected else "no link; it is dialled again and again",
+            since_seconds=now - member.link_since.get(peer, member.started),
+        )
+        for peer in sorted(member.settings.link.peers)
+    )
+
+
+def session_reports(member: Member, *, now: float) -> tuple[SessionReport, ...]:
+    if member.announcer is None:
+        return ()
+    return tuple(
+        SessionReport(
+            peer=peer.peer,
+            asn=peer.asn,
+            state=peer.state,
+            reason=peer.reason,
+            since_seconds=max(0.0, now - peer.since),
+            routes=tuple(
+                RouteReport(prefix=r.prefix, wanted=r.wanted, acknowledged=r.acknowledged, reason=r.reason)
+                for r in peer.routes
+            ),
+        )
+        for peer in member.announcer.status()
+    )
+
+
+def group_report(member: Member, content: Content, *, now: float) -> GroupReport:
+    """The lag matrix: every origin with a journal × every site."""
+    group, controller = content.settings.name, member.replica.controller
+    heads = member.ledger.detailed().get(group, {})
+    own = member.ledger.landed_upto(group)
+    cells = []
+    for origin, head in sorted(heads.items()):
+        if not head:
+            continue
+        for site in member.settings.replica.sites:
+            said = own if site == member.settings.member else controller.peer_landed(site, group)
+            cells.append(_cell(content, origin, site, head, said.get(origin, LandedUpto(0)), now=now))
+    return GroupReport(
+        name=group, cells=tuple(cells), fenced={origin: controller.fenced(group, origin) for origin in heads}
+    )
+
+
+def _cell(content: Content, origin: str, site: str, head: int, landed: LandedUpto, *, now: float) -> LagReport:
+    since = content.flight.since(site, origin)
+    return LagReport(
+        origin=origin,
+        site=site,
+        known=head,
+        landed=landed.watermark,
+        gaps=len(BitMap.deserialize(landed.gaps)) if landed.gaps else 0,
+        seconds=max(0.0, now - since) if since is not None else 0.0,
+    )
+
+
+def flight_reports(content: Content, limit: int, *, now: float) -> Iterator[FlightReport]:
+    """The entries longest on their way."""
+    group = content.settings.name
+    for (origin, seq), flying in content.flight.oldest(limit):
+        entries = content.ledger.entries(group, origin, seq - 1, 1)
+        if not entries:
+            continue
+        entry = entries[0]
+        fenced = content.controller.fenced(group, origin) >= seq
+        waiting = content.flight.missing_sites((origin, seq))
+        yield FlightReport(
+            group=group,
+            path=show_path(flying.path),
+            origin=origin,
+            seq=seq,
+            kind=entry.kind.name.lower(),
+            size_bytes=entry.size,
+            age_seconds=max(0.0, now - flying.since),
+            fenced=fenced,
+            waiting=waiting,
+            reason=content.landing.failed.get(flying.path, "") if fenced else "not fenced yet",
+        )
+
+
+def conflict_report(conflict: Conflict) -> ConflictReport:
+    kept = PRIVATE_FOLDER + b"/conflicts/" + conflict.kept if conflict.kept else b""
+    return ConflictReport(
+        group=conflict.group,
+        path=show_path(conflict.path),
+        winner=str(conflict.winner),
+        loser=str(conflict.loser),
+        kept=show_path(kept),
+        wall=conflict.at,
+    )

@@ -1,0 +1,52 @@
+"""Runs one member as a process: signals, the control socket, the dashboard's port, and the member between them."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from anycastle.app import StartError, prepare
+from anycastle.clock import Clock
+from anycastle.config import Config, MemberConfig
+from anycastle.health.dashboard import make_app
+from anycastle.ports import Ports
+
+
+async def serve(config: Config, settings: MemberConfig, clock: Clock) -> None:
+    """Until SIGTERM or SIGINT; SIGHUP reloads. Raises AnycastleError, with nothing begun, when it cannot start."""
+    with prepare(config, settings, clock) as member:
+        ports = Ports(member)
+        async with _face(ports, settings), asyncio.TaskGroup() as tasks:
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, member.stop)
+            loop.add_signal_handler(signal.SIGHUP, lambda: tasks.create_task(ports.reload_or_log()))
+            await member.run()
+
+
+@contextlib.asynccontextmanager
+async def _face(ports: Ports, settings: MemberConfig) -> AsyncIterator[None]:
+    """The Unix socket for commands, and the dashboard where configured."""
+    async with contextlib.AsyncExitStack() as undo:
+        path = settings.control_socket
+        path.unlink(missing_ok=True)
+        unix = await _runner(undo, make_app(ports, token=None))
+        await web.UnixSite(unix, str(path)).start()
+        path.chmod(0o600)
+        if settings.dashboard is not None:
+            host, port = settings.dashboard.listen
+            tcp = await _runner(undo, make_app(ports, token=settings.dashboard.token))
+            try:
+                await web.TCPSite(tcp, host, port).start()
+            except OSError as error:
+                raise StartError(f"the dashboard cannot listen on {host}:{port}: {error.strerror}") from error
+        yield
+
+
+async def _runner(undo: contextlib.AsyncExitStack, app: web.Application) -> web.AppRunner:
+    runner = web.AppRunner(app, access_log=None, handle_signals=False)
+    await runner.setup()
+    undo.push_async_callback(runner.cleanup)
+    return runner

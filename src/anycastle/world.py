@@ -1,0 +1,133 @@
+"""Builds the next View from what the parts know, and says whether it is worse news than the last.
+
+Laws: pure, so one set of facts gives one view; a member that lost everybody keeps its last picture of the others and
+speaks anew only of itself (design section 7: it freezes what it knew, and leaves itself out by not being current).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from anycastle.health.judge import Judgement
+from anycastle.health.view import GroupView, Health, SiteView, View, show_path
+from anycastle.talk import Talk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What a view is made of, gathered at one moment."""
+
+    member: str
+    sites: tuple[str, ...]
+    judgements: Mapping[str, Judgement]
+    isolated: bool
+    drained: Mapping[str, frozenset[str]]
+    not_current: Mapping[str, Mapping[str, str]]
+    """Site -> group -> why it is not current; the empty string when it is."""
+    pending: Mapping[str, Mapping[str, dict[bytes, float]]]
+    """Site -> group -> content prefix -> since when."""
+    own: Talk
+    heard: Mapping[str, Talk]
+
+
+def build_view(facts: Facts, previous: View | None, *, now: float) -> View:
+    """The next snapshot."""
+    sites = {}
+    for site in facts.sites:
+        frozen = previous.sites.get(site) if previous and facts.isolated and site != facts.member else None
+        sites[site] = frozen or _site(site, facts)
+    return View(
+        member=facts.member,
+        generation=previous.generation + 1 if previous else 1,
+        at=now,
+        sites=sites,
+        isolated=facts.isolated,
+    )
+
+
+def _site(site: str, facts: Facts) -> SiteView:
+    judged = facts.judgements[site]
+    talk = facts.own if site == facts.member else facts.heard.get(site)
+    return SiteView(
+        health=judged.health,
+        reason=judged.reason,
+        since=judged.since,
+        groups={
+            group: GroupView(
+                current=not reason,
+                current_reason=reason or "holds leases from a majority",
+                pending=facts.pending[site][group],
+            )
+            for group, reason in facts.not_current[site].items()
+        },
+        drained=facts.drained[site],
+        load=talk.load if talk else 0.0,
+        announced=frozenset(talk.announced) if talk else frozenset(),
+    )
+
+
+def differs(old: View | None, new: View) -> bool:
+    """Anything but the number and the time has changed."""
+    return old is None or old.sites != new.sites or old.isolated != new.isolated
+
+
+def is_worse(old: View | None, new: View) -> bool:
+    """Some site may take fewer users than before: to be published at once. Better news may wait a moment."""
+    if old is None or (new.isolated and not old.isolated):
+        return True
+    return any(_site_is_worse(old.sites.get(name), site) for name, site in new.sites.items())
+
+
+def _site_is_worse(old: SiteView | None, new: SiteView) -> bool:
+    if old is None or new.drained - old.drained or (old.health is Health.UP and new.health is not Health.UP):
+        return True
+    for name, group in new.groups.items():
+        before = old.groups.get(name)
+        if before is None or (before.current and not group.current) or group.pending.keys() - before.pending.keys():
+            return True
+    return bool(old.announced - new.announced)
+
+
+def news(old: View | None, new: View) -> tuple[str, ...]:
+    """What steering thinks differently of each site, in sentences for the live tail."""
+    lines = []
+    for name, site in new.sites.items():
+        before = old.sites.get(name) if old else None
+        lines += _sentences(name, before, site)
+    if old and old.isolated != new.isolated:
+        lines.append(
+            "this member lost all others: what it knew of them is frozen" if new.isolated else "no longer alone"
+        )
+    return tuple(lines)
+
+
+def _sentences(name: str, old: SiteView | None, new: SiteView) -> list[str]:
+    lines = []
+    if old is None or old.health is not new.health:
+        lines.append(f"{name} is {new.health.value}: {new.reason}")
+    was_drained, was_announced = (old.drained, old.announced) if old else (frozenset(), frozenset())
+    lines += [f"{name} is drained for {group}" for group in sorted(new.drained - was_drained)]
+    lines += [f"{name} is no longer drained for {group}" for group in sorted(was_drained - new.drained)]
+    lines += [f"{name} announces {prefix}" for prefix in sorted(new.announced - was_announced)]
+    lines += [f"{name} no longer announces {prefix}" for prefix in sorted(was_announced - new.announced)]
+    for group, state in new.groups.items():
+        before = old.groups.get(group) if old else None
+        if before is None or before.current != state.current:
+            lines.append(
+                f"{name} is {'current' if state.current else 'not current'} for {group}: {state.current_reason}"
+            )
+        lines += _pending_sentences(name, group, before, state)
+    return lines
+
+
+PREFIXES_TOLD_MAX = 5
+"""Of one site and moment; a bulk import must not push everything else out of the tail."""
+
+
+def _pending_sentences(name: str, group: str, old: GroupView | None, new: GroupView) -> list[str]:
+    before = old.pending.keys() if old else set()
+    late = sorted(new.pending.keys() - before)[:PREFIXES_TOLD_MAX]
+    done = sorted(before - new.pending.keys())[:PREFIXES_TOLD_MAX]
+    return [
+        *(f"{group}:{show_path(prefix)} has a change that has not landed at {name}" for prefix in late),
+        *(f"{group}:{show_path(prefix)} has landed at {name}" for prefix in done),
+    ]
