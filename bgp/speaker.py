@@ -155,11 +155,9 @@ class Speaker:
 
     async def _work(self, listener: socket.socket) -> None:
         async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(self._meet_bridges(listener)),
-                group.create_task(self._process.run()),
-                group.create_task(self._watch()),
-            ]
+            # Without a router there is nothing to run: ExaBGP would refuse to start without neighbours.
+            lives = (self._meet_bridges(listener), self._process.run(), self._watch()) if self._settings.peers else ()
+            tasks = [group.create_task(life) for life in lives]
             await self._stop.wait()
             for task in tasks:
                 task.cancel()

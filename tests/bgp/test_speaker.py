@@ -193,6 +193,17 @@ async def test_a_session_with_an_md5_key(key: str, tmp_path: Path) -> None:
         router.stop()
 
 
+async def test_a_site_without_routers_runs_and_announces_nothing(tmp_path: Path) -> None:
+    speaker = Speaker(settings(tmp_path / "run", ()), clock=SystemClock())
+    async with asyncio.TaskGroup() as group:
+        run = group.create_task(speaker.run())
+        speaker.set_routes(want(a="normal"))
+        await eventually(lambda: (tmp_path / "run" / "lock").exists())
+        await speaker.close()
+        await run
+    assert (speaker.exabgp_starts, speaker.announced(), speaker.status()) == (0, frozenset(), ())
+
+
 async def test_one_folder_one_speaker(bird: Bird, tmp_path: Path) -> None:
     where = settings(tmp_path / "run", (peer(bird),))
     async with running(Speaker(where, clock=SystemClock())) as first:
