@@ -23,7 +23,7 @@ class Decider:
         self.steering = steering
         self.view = view
         self._names: dict[tuple[str, bytes], _Name] = {}
-        self._remembered = 0
+        self.remembered = 0
 
     def decide(self, match: Match, client: bytes, source_bits: int, *, now: float) -> Decision:
         """As `steer.decide`."""
@@ -48,10 +48,10 @@ class Decider:
         return name
 
     def _count(self) -> None:
-        self._remembered += 1
-        if self._remembered > REMEMBERED_MAX:
+        if self.remembered == REMEMBERED_MAX:
             self._names.clear()
-            self._remembered = 0
+            self.remembered = 0
+        self.remembered += 1
 
 
 class _Name:

@@ -1,43 +1,38 @@
 """Reads the operator's networks file and the country database into a `Geo`.
 
 Law: all or nothing. Every fault of the networks file is found in one pass, with file, line and expectation; a database
-is read whole, once, from a private copy, so that one overwritten in place meanwhile cannot crash us.
+is read whole, once, and is closed again, so that it may be replaced at any time.
 """
 
 import ipaddress
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import maxminddb
-
 from anycastle.dns.closeness import Point, by_distance, completed
 from anycastle.dns.countries import CENTRES
+from anycastle.dns.country_database import DatabaseError, networks_of
+from anycastle.dns.errors import DnsError
 from anycastle.dns.geo import EMBEDDINGS, Geo, Mapped, build
 from anycastle.dns.settings import GeoSettings, Network, SteeredSite
-from anycastle.errors import AnycastleError
 
 NETWORKS_BYTES_MAX = 64 << 20
 """About two million lines: far more than anybody writes, and still read in seconds."""
-DATABASE_BYTES_MAX = 1 << 30
-"""Twice the largest city database in use."""
 FAULTS_MAX = 1000
 """Reading stops there: such a file is not a networks file at all."""
 
 
-class GeoError(AnycastleError):
+class GeoError(DnsError):
     """A map that cannot be used; `faults` has one line for each thing wrong with it."""
 
     def __init__(self, faults: Sequence[str]) -> None:
         self.faults = tuple(faults)
         more = len(faults) - 1
-        super().__init__(faults[0] + (f" (and {more} more faults)" if more else ""))
+        super().__init__(faults[0] + (f" (and {more} more)" if more else ""))
 
 
 def load_geo(settings: GeoSettings, sites: Sequence[SteeredSite]) -> Geo:
-    """Reads both maps. Raises GeoError; blocks for as long as reading takes (a country database: a few seconds)."""
+    """Reads both maps. Raises GeoError; blocks: a second or so for each 100,000 networks."""
     default = tuple(site.name for site in sites)
     explicit: list[Mapped] = []
     if settings.networks is not None:
@@ -46,7 +41,7 @@ def load_geo(settings: GeoSettings, sites: Sequence[SteeredSite]) -> Geo:
         return build(default, explicit, ())
     try:
         return build(default, explicit, _located(settings.country, sites))
-    except (OSError, ValueError, maxminddb.InvalidDatabaseError) as error:
+    except (OSError, DatabaseError) as error:
         fault = (
             f"{settings.country}: cannot be read as a MaxMind database: {error}; expected a country or city .mmdb file"
         )
@@ -93,6 +88,8 @@ def _parse_line(content: str, sites: Sequence[SteeredSite]) -> tuple[Network, tu
 
 def _parse_network(cidr: str) -> Network:
     try:
+        if "%" in cidr:
+            raise ValueError("a zone index is of one machine only")
         network = ipaddress.ip_network(cidr, strict=False)
     except ValueError:
         raise ValueError(f"{cidr!r} is no network; expected one such as 192.0.2.0/24 or 2001:db8::/32") from None
@@ -106,22 +103,21 @@ def _parse_network(cidr: str) -> Network:
 
 
 def _located(database: Path, sites: Sequence[SteeredSite]) -> Iterator[Mapped]:
-    """The networks of a database that are somewhere. Sites' orders are worked out once for each point."""
+    """The networks of a database that are somewhere. Each record and each point is worked out once."""
     orders: dict[Point, tuple[str, ...]] = {}
-    with tempfile.NamedTemporaryFile(prefix="anycastle-", suffix=".mmdb") as copy:
-        with database.open("rb") as file:
-            _check_size(database, DATABASE_BYTES_MAX)
-            shutil.copyfileobj(file, copy)
-        copy.flush()
-        with maxminddb.open_database(copy.name) as reader:
-            for network, record in reader:
-                where = _where(record)
-                if where is None:
-                    continue
+    known: dict[int, tuple[tuple[str, ...], str] | None] = {}
+    for network, number, record in networks_of(database):
+        if number not in known:
+            where = _where(record)
+            if where is None:
+                known[number] = None
+            else:
                 point, country = where
-                if point not in orders:
-                    orders[point] = by_distance(point, sites)
-                yield Mapped(network, orders[point], f"country {country} via {database.stem}")
+                order = orders.setdefault(point, by_distance(point, sites))
+                known[number] = order, f"country {country} via {database.stem}"
+        found = known[number]
+        if found is not None:
+            yield Mapped(network, *found)
 
 
 def _where(record: Any) -> tuple[Point, str] | None:

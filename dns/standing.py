@@ -110,8 +110,8 @@ def _restless(
 def _badness(state: SiteView | None, group: str | None) -> int:
     """The best of the bad can still get the right content to a user, by its edge forwarding or waiting.
 
-    0 up and current, but something has not landed; 1 up, not current: its edge forwards if it can; 2 up, but drained: an
-    operator is at work there; 3 health unknown; 4 down, or never heard of.
+    0 up and current, but something has not landed; 1 up, not current: its edge forwards if it can; 2 up, but drained,
+    so an operator is at work there; 3 health unknown; 4 down, or never heard of.
     """
     if state is None or state.health is Health.DOWN:
         return 4
