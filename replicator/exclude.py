@@ -18,9 +18,10 @@ class Exclude:
     __slots__ = ("_pattern",)
 
     def __init__(self, patterns: tuple[str, ...]) -> None:
-        always = re.escape(os.fsdecode(PRIVATE_FOLDER))
         translated = [fnmatch.translate(pattern.rstrip("/")).removesuffix(r"\Z") for pattern in patterns]
-        self._pattern = re.compile(f"(?:{'|'.join([always, *translated])})(?:/.*)?", re.DOTALL)
+        self._pattern = re.compile(f"(?:{'|'.join(translated)})(?:/.*)?", re.DOTALL) if patterns else None
 
     def __call__(self, path: bytes) -> bool:
-        return self._pattern.fullmatch(os.fsdecode(path)) is not None
+        if path.startswith(PRIVATE_FOLDER) and path[len(PRIVATE_FOLDER) :][:1] in (b"", b"/"):
+            return True
+        return self._pattern is not None and self._pattern.fullmatch(os.fsdecode(path)) is not None

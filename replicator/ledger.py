@@ -20,7 +20,16 @@ from anycastle.clock import SystemClock
 from anycastle.replicator import place
 from anycastle.replicator.entry import NO_VERSION, Entry, EntryError, Kind, Version, check_path
 from anycastle.replicator.message import LandedUpto, Mark, Vectors
-from anycastle.replicator.observation import Change, Conflict, Fingerprint, Local, says_the_same, to_entry
+from anycastle.replicator.observation import (
+    Change,
+    Conflict,
+    Fingerprint,
+    Key,
+    Local,
+    from_key,
+    says_the_same,
+    to_entry,
+)
 from anycastle.replicator.progress import Progress
 from anycastle.replicator.schema import LedgerError, LedgerHole
 from anycastle.replicator.store import PAGE_ROWS, Row, Store
@@ -340,6 +349,16 @@ class Ledger:
         )
         return ((row[0], self._to_local(row[1:])) for row in rows)
 
+    def keys_below(self, group: str, prefix: bytes) -> Iterator[tuple[bytes, Key]]:
+        """As `locals_below`, only the paths and the fingerprints as plain integers: for walks over everything."""
+        rows = self._store.walk(
+            f"SELECT path, {place.KEY_COLUMNS} FROM place WHERE grp = ? AND path > ? AND path < ? "
+            f"AND local_kind <> {int(Kind.ABSENT)} ORDER BY path LIMIT ?",
+            self._group(group),
+            prefix,
+        )
+        return ((row[0], row[1:]) for row in rows)
+
     def unlanded(self, group: str) -> Iterator[Entry]:
         """Entries that are the newest of their path and have not landed here, in the order they were made."""
         grp = self._group(group)
@@ -393,10 +412,8 @@ class Ledger:
         return rows[0][0] if rows else None
 
     def _to_local(self, row: Row) -> Local:
-        lamport, origin, kind, digest, ino, ctime_ns, mtime_ns, size, disk_kind, mode, uid, gid = row
-        fingerprint = None
-        if ino is not None:
-            fingerprint = Fingerprint(ino + (1 << 63), ctime_ns, mtime_ns, size, Kind(disk_kind), mode, uid, gid)
+        lamport, origin, kind, digest, *key = row
+        fingerprint = None if key[0] is None else from_key(tuple(key))
         return Local(Version(lamport, self._store.name(origin)), Kind(kind), digest or b"", fingerprint)
 
 

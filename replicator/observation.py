@@ -100,6 +100,38 @@ def fingerprint_of(status: os.stat_result) -> Fingerprint | None:
     )
 
 
+Key = tuple[int, ...]
+"""A fingerprint as plain integers within SQLite's range, in the order of its fields: what the ledger stores."""
+
+_FILE, _FOLDER, _SYMLINK = int(Kind.FILE), int(Kind.FOLDER), int(Kind.SYMLINK)
+_KEY_KINDS = {stat.S_IFREG: _FILE, stat.S_IFDIR: _FOLDER, stat.S_IFLNK: _SYMLINK}
+
+
+def key_of(status: os.stat_result) -> Key | None:
+    """`to_key(fingerprint_of(status))`, made fast for walks over millions of files."""
+    mode = status.st_mode
+    kind = _KEY_KINDS.get(mode & 0o170000)
+    if kind is None:
+        return None
+    ino = status.st_ino
+    if ino >= 1 << 63:
+        ino -= 1 << 64
+    if kind == _FOLDER:
+        return (ino, 0, 0, 0, kind, mode & 0o7777, status.st_uid, status.st_gid)
+    times = (ino, status.st_ctime_ns, status.st_mtime_ns, status.st_size)
+    return (*times, kind, mode & 0o7777, status.st_uid, status.st_gid)
+
+
+def to_key(fingerprint: Fingerprint) -> Key:
+    ino, *others = msgspec.structs.astuple(fingerprint)
+    return (ino - (1 << 64) if ino >= 1 << 63 else ino, *(int(value) for value in others))
+
+
+def from_key(key: Key) -> Fingerprint:
+    ino, ctime_ns, mtime_ns, size, kind, mode, uid, gid = key
+    return Fingerprint(ino % (1 << 64), ctime_ns, mtime_ns, size, Kind(kind), mode, uid, gid)
+
+
 def says_the_same(change: Change, entry: Entry) -> bool:
     """The observation is what the entry made: nothing to announce."""
     if change.kind is not entry.kind:

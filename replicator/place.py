@@ -10,14 +10,13 @@ import apsw
 import msgspec
 
 from anycastle.replicator.entry import Entry, Kind
-from anycastle.replicator.observation import Fingerprint
+from anycastle.replicator.observation import Fingerprint, to_key
 
 _decoder = msgspec.msgpack.Decoder(Entry)
 _encoder = msgspec.msgpack.Encoder()
 
-LOCAL_COLUMNS = (
-    "local_lamport, local_origin, local_kind, digest, ino, ctime_ns, mtime_ns, size, disk_kind, mode, uid, gid"
-)
+KEY_COLUMNS = "ino, ctime_ns, mtime_ns, size, disk_kind, mode, uid, gid"
+LOCAL_COLUMNS = f"local_lamport, local_origin, local_kind, digest, {KEY_COLUMNS}"
 
 _READ = """
 SELECT p.origin, p.pending, n.body, l.body
@@ -87,23 +86,8 @@ def set_local(
 ) -> None:
     digest = entry.digest if entry.kind is Kind.FILE else None
     told = (int(pending), origin, entry.seq, entry.lamport, int(entry.kind), digest)
-    db.execute(_SET_LOCAL, (*told, *_columns(fingerprint), grp, entry.path))
+    db.execute(_SET_LOCAL, (*told, *(to_key(fingerprint) if fingerprint else _NOWHERE), grp, entry.path))
 
 
 def set_fingerprint(db: apsw.Connection, grp: int, path: bytes, fingerprint: Fingerprint | None) -> None:
-    db.execute(_SET_FINGERPRINT, (*_columns(fingerprint), grp, path))
-
-
-def _columns(fingerprint: Fingerprint | None) -> tuple[int | None, ...]:
-    if fingerprint is None:
-        return _NOWHERE
-    return (
-        fingerprint.ino - (1 << 63),  # an inode number may use all 64 bits, SQLite's integers are signed
-        fingerprint.ctime_ns,
-        fingerprint.mtime_ns,
-        fingerprint.size,
-        int(fingerprint.kind),
-        fingerprint.mode,
-        fingerprint.uid,
-        fingerprint.gid,
-    )
+    db.execute(_SET_FINGERPRINT, (*(to_key(fingerprint) if fingerprint else _NOWHERE), grp, path))

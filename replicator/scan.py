@@ -15,14 +15,15 @@ import apsw
 from anycastle.replicator.beneath import NotBeneath, folder_beneath
 from anycastle.replicator.disk import Tree, Unreadable
 from anycastle.replicator.ledger import Ledger
-from anycastle.replicator.observation import Fingerprint, Local, fingerprint_of
-from anycastle.replicator.store import Row
+from anycastle.replicator.observation import Key, key_of
+from anycastle.replicator.store import PATH_END, Row
 
 PROGRESS_EVERY = 10_000
 STAT_AT_ONCE = 1000
 """Names of one folder looked at before they are given out; its descriptor is open only meanwhile."""
 
-Found = tuple[bytes, Fingerprint]
+Found = tuple[bytes, Key]
+_END: Found = (PATH_END, ())
 
 
 def scan(
@@ -30,20 +31,31 @@ def scan(
 ) -> Iterator[bytes]:
     """Paths whose stat differs from what landed here: new, changed, gone. `below` is a folder, itself included.
 
-    `progress` is told how many things were looked at, every PROGRESS_EVERY and at the end. For a worker thread.
+    `progress` is told how many things were looked at, about every PROGRESS_EVERY and at the end. For a worker thread.
     """
     folder = below.rstrip(b"/")
-    looked = 0
+    known = ledger.keys_below(group, folder + b"/" if folder else b"")
+    looked, told = 0, 0
+    path_known, key_known = next(known, _END)
     with contextlib.closing(_Gone(tree)) as gone:
-        known = ledger.locals_below(group, folder + b"/" if folder else b"")
-        for path, fingerprint, local in _merge(_walk(tree, folder), known):
-            if fingerprint is None:
-                gone.add(path)
-            elif local is None or local.fingerprint != fingerprint:
-                yield path
-            looked += 1
-            if progress is not None and looked % PROGRESS_EVERY == 0:
+        for run in _walk(tree, folder):
+            for path, key in run:
+                while path_known < path:
+                    gone.add(path_known)
+                    path_known, key_known = next(known, _END)
+                if path_known != path:
+                    yield path
+                    continue
+                if key_known != key:
+                    yield path
+                path_known, key_known = next(known, _END)
+            looked += len(run)
+            if progress is not None and looked - told >= PROGRESS_EVERY:
                 progress(looked)
+                told = looked
+        while path_known != PATH_END:
+            gone.add(path_known)
+            path_known, key_known = next(known, _END)
         yield from gone.deepest_first()
     if folder and _differs(tree, ledger, group, folder):
         yield folder
@@ -51,39 +63,22 @@ def scan(
         progress(looked)
 
 
-def _merge(
-    found: Iterator[Found], known: Iterator[tuple[bytes, Local]]
-) -> Iterator[tuple[bytes, Fingerprint | None, Local | None]]:
-    """Pairs what is on the disk with what the ledger says of the same path; both come in the order of paths."""
-    on_disk, in_ledger = next(found, None), next(known, None)
-    while on_disk is not None or in_ledger is not None:
-        if in_ledger is None or (on_disk is not None and on_disk[0] < in_ledger[0]):
-            assert on_disk is not None
-            yield *on_disk, None
-            on_disk = next(found, None)
-        elif on_disk is None or in_ledger[0] < on_disk[0]:
-            yield in_ledger[0], None, in_ledger[1]
-            in_ledger = next(known, None)
-        else:
-            yield *on_disk, in_ledger[1]
-            on_disk, in_ledger = next(found, None), next(known, None)
-
-
-def _walk(tree: Tree, folder: bytes) -> Iterator[Found]:
-    """Everything below a folder, in the order of its path's bytes."""
-    stack = [_items(tree, folder)]
+def _walk(tree: Tree, folder: bytes) -> Iterator[list[Found]]:
+    """Everything below a folder, in runs, in the order of its path's bytes."""
+    stack = [_runs(tree, folder)]
     while stack:
-        for path, fingerprint in stack[-1]:
-            if fingerprint is None:
-                stack.append(_items(tree, path))
+        for run, descend in stack[-1]:
+            if run:
+                yield run
+            if descend:
+                stack.append(_runs(tree, descend))
                 break
-            yield path, fingerprint
         else:
             stack.pop()
 
 
-def _items(tree: Tree, folder: bytes) -> Iterator[tuple[bytes, Fingerprint | None]]:
-    """What a folder holds, in order; None says that now the content of that folder is due.
+def _runs(tree: Tree, folder: bytes) -> Iterator[tuple[list[Found], bytes]]:
+    """What a folder holds, in order, and each time the folder whose content is due next (empty: none).
 
     The content of `a` sorts as `a/`, which is behind `a-b` and before `a0`.
     """
@@ -91,11 +86,14 @@ def _items(tree: Tree, folder: bytes) -> Iterator[tuple[bytes, Fingerprint | Non
     prefix = folder + b"/" if folder else b""
     for start in range(0, len(names), STAT_AT_ONCE):
         part = names[start : start + STAT_AT_ONCE]
-        for name, fingerprint in zip(part, _look(tree, folder, part), strict=True):
-            if name.endswith(b"/"):
-                yield prefix + name[:-1], None
-            elif fingerprint is not None:
-                yield prefix + name, fingerprint
+        run: list[Found] = []
+        for name, key in zip(part, _look(tree, folder, part), strict=True):
+            if key is not None:
+                run.append((prefix + name, key))
+            elif name.endswith(b"/"):
+                yield run, prefix + name[:-1]
+                run = []
+        yield run, b""
 
 
 def _names(tree: Tree, folder: bytes) -> list[bytes]:
@@ -116,7 +114,7 @@ def _names(tree: Tree, folder: bytes) -> list[bytes]:
     return names
 
 
-def _look(tree: Tree, folder: bytes, names: list[bytes]) -> list[Fingerprint | None]:
+def _look(tree: Tree, folder: bytes, names: list[bytes]) -> list[Key | None]:
     """Fingerprints of names in a folder; None for what is gone again, and for the second mention of a folder."""
     try:
         with folder_beneath(tree.descriptor, folder) as descriptor:
@@ -125,9 +123,9 @@ def _look(tree: Tree, folder: bytes, names: list[bytes]) -> list[Fingerprint | N
         return [None] * len(names)
 
 
-def _stat(folder: int, name: bytes) -> Fingerprint | None:
+def _stat(folder: int, name: bytes) -> Key | None:
     try:
-        return fingerprint_of(os.stat(name, dir_fd=folder, follow_symlinks=False))
+        return key_of(os.stat(name, dir_fd=folder, follow_symlinks=False))
     except OSError:
         return None
 
