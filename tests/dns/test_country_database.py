@@ -7,9 +7,9 @@ import maxminddb
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.dns.mmdb_writer import write_mmdb
 
 from anycastle.dns.country_database import DatabaseError, networks_of
+from tests.dns.mmdb_writer import write_mmdb
 
 NETHERLANDS, JAPAN = {"country": {"iso_code": "NL"}}, {"country": {"iso_code": "JP"}}
 NETWORKS = {

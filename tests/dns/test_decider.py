@@ -4,13 +4,13 @@ import ipaddress
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.dns.test_steer import CLIENTS, LOADED, RULES, WORLDS
-from tests.dns.worlds import BLOGS, NOW, state, steering, view
 
 from anycastle.dns.decider import REMEMBERED_MAX, Decider
 from anycastle.dns.settings import SteeredName
 from anycastle.dns.steer import Match, Steering, decide
 from anycastle.health.view import View
+from tests.dns.test_steer import CLIENTS, LOADED, RULES, WORLDS
+from tests.dns.worlds import BLOGS, NOW, state, steering, view
 
 CLIENT = ipaddress.ip_address("10.3.0.1").packed
 

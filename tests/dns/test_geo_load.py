@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.dns.mmdb_writer import write_mmdb
 
 from anycastle.dns.geo import Geo
 from anycastle.dns.geo_load import GeoError, load_geo, parse_networks
 from anycastle.dns.settings import GeoSettings, SteeredSite
+from tests.dns.mmdb_writer import write_mmdb
 
 SITES = (
     SteeredSite(name="ams", addresses=(), coordinates=(52.37, 4.90)),

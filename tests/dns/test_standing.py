@@ -4,10 +4,10 @@ import dataclasses
 import math
 
 import pytest
-from tests.dns.worlds import BLOGS, LONG_AGO, NOW, SITES, state, view, without
 
 from anycastle.dns.standing import RECENT_SECONDS, Standing, stand
 from anycastle.health.view import ALL_GROUPS, GroupView, Health, SiteView, View
+from tests.dns.worlds import BLOGS, LONG_AGO, NOW, SITES, state, view, without
 
 PREFIX = b"alice/"
 PLAIN = dataclasses.replace(BLOGS, group=None, content="")

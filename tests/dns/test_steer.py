@@ -7,11 +7,11 @@ import pickle
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.dns.worlds import AMS, BLOGS, NOW, NYC, SGP, SITES, ask, state, steering, view
 
 from anycastle.dns.settings import NoneEligible, Policy, SteeredName
 from anycastle.dns.steer import SERVFAIL, Match, Reason, Steering, choose, decide
 from anycastle.health.view import ALL_GROUPS, Health, View, withheld
+from tests.dns.worlds import AMS, BLOGS, NOW, NYC, SGP, SITES, ask, state, steering, view
 
 WWW = SteeredName(name="www.blogs.example.com", group="blogs", content="www/")
 TEAM = SteeredName(name="*.team.blogs.example.com", group="blogs", content="team/{1}/")
