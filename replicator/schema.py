@@ -63,17 +63,23 @@ class LedgerHole(LedgerError):
         self.expected = expected
 
 
+def _line(said: object) -> str:
+    return " ".join(str(said).split())
+
+
 @contextlib.contextmanager
 def explained(path: Path) -> Iterator[None]:
     """Turns what SQLite or the system says into one line for an operator."""
     try:
         yield
     except (apsw.CorruptError, apsw.NotADBError) as error:
-        raise LedgerError(f"ledger {path} is damaged ({error}): expected an SQLite database of Anycastle") from error
+        raise LedgerError(
+            f"ledger {path} is damaged ({_line(error)}): expected an SQLite database of Anycastle"
+        ) from error
     except apsw.FullError as error:
         raise LedgerError(f"ledger {path}: the disk is full") from error
     except apsw.Error as error:
-        raise LedgerError(f"ledger {path} cannot be used: {error}") from error
+        raise LedgerError(f"ledger {path} cannot be used: {_line(error)}") from error
     except OSError as error:
         raise LedgerError(f"ledger {path} cannot be used: {error.strerror}") from error
 
@@ -100,7 +106,7 @@ def open_writer(path: Path) -> tuple[apsw.Connection, bool]:
         connection.execute(f"PRAGMA synchronous=FULL; PRAGMA cache_size=-{CACHE_KIB}; PRAGMA trusted_schema=OFF")
         (found,) = connection.execute("PRAGMA quick_check(1)").fetchall()[0]
         if found != "ok":
-            raise LedgerError(f"ledger {path} is damaged ({found}): expected a sound SQLite database")
+            raise LedgerError(f"ledger {path} is damaged ({_line(found)}): expected a sound SQLite database")
         return connection, _settle_schema(connection, path)
     except BaseException:
         connection.close(True)
