@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 import aiohttp
 import pytest
 from aiohttp import web
-from tests.replicator.members import HOST
 
 from anycastle.clock import SystemClock
 from anycastle.replicator.body import FetchError, body_path, read_body, serve_body
 from anycastle.replicator.pace import Pace
+from tests.replicator.members import HOST
 
 DIGEST = b"\xda" * 32
 CONTENT = b"0123456789"

@@ -11,7 +11,6 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
-from tests.replicator.members import HOST, Member, free_port, link_settings, make_authority, meshed, running, until
 
 from anycastle.errors import AnycastleError
 from anycastle.replicator.edge import Edge, EdgeError
@@ -19,6 +18,7 @@ from anycastle.replicator.edge_forward import ForwardError, ForwardRequest
 from anycastle.replicator.entry import NO_VERSION
 from anycastle.replicator.gate import Forward, Refuse, Serve
 from anycastle.replicator.settings import EdgeSettings, GroupSettings
+from tests.replicator.members import HOST, Member, free_port, link_settings, make_authority, meshed, running, until
 
 ALICE = "alice.blogs.example.com"
 DIGEST = b"\x01" * 32
@@ -468,6 +468,21 @@ async def chunks(count: int, size: int = 1000) -> AsyncIterator[bytes]:
     for _ in range(count):
         yield b"x" * size
         await asyncio.sleep(0)
+
+
+async def test_writes_never_go_down_a_kept_connection(client: aiohttp.ClientSession) -> None:
+    async with site() as ams:
+        ports: dict[str, set[int]] = {"GET": set(), "PUT": set()}
+
+        async def note(request: web.BaseRequest) -> web.StreamResponse:
+            ports[request.method].add(request.get_extra_info("peername")[1])
+            return web.Response()
+
+        ams.application.special["/x"] = note
+        for method in ("GET", "PUT") * 3:
+            async with client.request(method, ams.url("/x"), data=b"x" if method == "PUT" else None) as got:
+                assert got.status == 200
+        assert {method: len(seen) for method, seen in ports.items()} == {"GET": 1, "PUT": 3}
 
 
 async def test_too_long_a_body_is_413_announced_or_not(client: aiohttp.ClientSession) -> None:

@@ -8,13 +8,13 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp import web
-from tests.replicator.members import HOST, hello, until
 
 from anycastle.replicator.entry import Entry, Kind, Version
 from anycastle.replicator.link import Link, LinkFault, message_bytes_max
 from anycastle.replicator.link_frame import LAST, PIECE, WHOLE, encode
 from anycastle.replicator.message import Entries, Gossip, Hello, Message
 from anycastle.replicator.settings import LinkSettings, Tls
+from tests.replicator.members import HOST, hello, until
 
 NOWHERE = Path("/nonexistent")
 SETTINGS = LinkSettings(

@@ -16,7 +16,6 @@ import msgspec
 import pytest
 from aiohttp import web
 from multidict import CIMultiDict
-from tests.replicator.members import Member, hello, link_settings, listening, make_authority, meshed, tls, until
 
 from anycastle.replicator import pki
 from anycastle.replicator.body import CHUNK_BYTES, FetchError
@@ -27,6 +26,7 @@ from anycastle.replicator.link_frame import PIECE, PIECE_BYTES, WHOLE, FrameErro
 from anycastle.replicator.listen import cut
 from anycastle.replicator.message import Entries, Fenced, FenceQuery, Gossip, Hello, Message
 from anycastle.replicator.peer import LinkError, Links
+from tests.replicator.members import Member, hello, link_settings, listening, make_authority, meshed, tls, until
 
 DIGEST = b"d" * 32
 OUTSIDE = Entry("ams", 1, "blogs", b"../../etc/passwd", 1, Kind.ABSENT, Version(0, ""))
@@ -285,19 +285,17 @@ async def test_an_oversized_frame_in_pieces_ends_the_link(authority: Path) -> No
 
 
 async def test_silence_ends_the_link_and_pings_keep_it(authority: Path) -> None:
-    settings = link_settings(authority, silence_seconds_max=0.3)
+    settings = link_settings(authority, silence_seconds_max=0.9)
     ams, nyc = Member(settings["ams"]), Member(settings["nyc"])
     async with meshed(ams, nyc):
-        await asyncio.sleep(1.0)  # more than three silences: nobody says anything but pings
+        await asyncio.sleep(2.0)  # more than two silences: nobody says anything but pings
         assert len(ams.heard) == len(nyc.heard) == 1
     sgp = Member(settings["sgp"])
     async with listening(sgp), dialled(authority, sgp, "ams") as websocket:
         await talk(websocket, hello("ams"))
         await until(sgp.ups, "up")
-        began = time.monotonic()
         await until(sgp.downs, "down")  # nothing is read here, so nothing answers its pings
-        assert time.monotonic() - began < 2
-        assert sgp.downs()[0].reason == "silent for 0.3 s"
+        assert sgp.downs()[0].reason == "silent for 0.9 s"
 
 
 async def test_no_hello_in_time(authority: Path) -> None:
@@ -426,7 +424,7 @@ async def test_a_fetch_that_breaks_is_resumed(authority: Path, tmp_path: Path) -
                     os.truncate(tmp_path / digest.hex(), 1_000_000)
 
         with pytest.raises(FetchError):
-            await pull_while_it_is_cut()
+            await asyncio.wait_for(pull_while_it_is_cut(), 5)
         assert 0 < len(got) <= 1_000_000
         shelf.put(content)
         got += await pulled(ams.links, digest, len(content), len(got))
