@@ -29,9 +29,9 @@ class GroupView(msgspec.Struct, frozen=True, kw_only=True):
     """One group at one site."""
 
     current: bool
-    """The site holds valid leases from a majority (itself counts); always judged by the site itself."""
+    """The site holds valid leases from a majority (itself counts) and, since it started, has caught up once."""
     current_reason: str
-    """Why (not), for people: "2 of 3 leases", "not heard of for 4 s"."""
+    """Why (not), for people: "2 of 3 leases", "not heard of for 4 s", "catching up: 20 changes …"."""
     pending: dict[bytes, float]
     """Content prefix -> since when (seconds, BOOTTIME) the oldest change below it is known and has not landed there."""
 

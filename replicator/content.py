@@ -63,6 +63,7 @@ class Content:
         self._clock = clock
         self._feed = feed
         self._moved = moved
+        self._caught_up = False
         self.landing = Landing(
             settings.name,
             self.tree,
@@ -211,6 +212,18 @@ class Content:
         if not self.settle.scanned:
             return "the first scan is under way"
         return self.controller.currency(self.settings.name, now=now)
+
+    def standing(self, *, now: float) -> str:
+        """Why steering must not count on this site for the group at all; the empty string when it may.
+
+        After a start everything that was missed has to land first; what is missing later withholds its own names only.
+        """
+        reason = self.not_current(now=now)
+        if not reason and not self._caught_up:
+            missing = self.flight.missing_total(self._member)
+            self._caught_up = not missing
+            reason = f"catching up: {missing} changes have not landed here" if missing else ""
+        return reason
 
     def _current(self, distance: tuple[str, ...], *, now: float) -> tuple[str, ...]:
         group = self.settings.name

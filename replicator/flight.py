@@ -112,6 +112,10 @@ class Flight:
             if flying.path.startswith(prefix) or prefix == flying.path + b"/":
                 yield key, flying
 
+    def missing_total(self, name: str) -> int:
+        """Entries of all journals that a site is known to lack."""
+        return sum(len(seqs) for seqs in self._sites[name].by_origin.values())
+
     def since(self, name: str, origin: str) -> float | None:
         """Since when the oldest entry of one journal has been missing at a site."""
         seqs = self._sites[name].by_origin.get(origin)

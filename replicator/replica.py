@@ -229,11 +229,9 @@ class Replica:
 
     # -- what the view and the tables show ------------------------------------------------------------------------
 
-    def not_current(self, site: str, *, now: float) -> dict[str, str]:
-        """Group -> why a site is not current for it, as far as this member knows; the empty string when it is."""
-        if site == self.settings.member:
-            return {name: content.not_current(now=now) for name, content in self.contents.items()}
-        return {name: self.controller.peer_current(site, name, now=now) for name in self.settings.group_names}
+    def standing(self, *, now: float) -> dict[str, str]:
+        """Group -> why steering must not count on this site; the empty string when it may."""
+        return {name: content.standing(now=now) for name, content in self.contents.items()}
 
     def pending(self, site: str) -> dict[str, dict[bytes, float]]:
         """Group -> content prefix -> since when the oldest change below it has been missing at the site."""

@@ -77,13 +77,14 @@ class Relays:
         if there not in self.wires or self.wires[there].cut:
             writer.transport.abort()
             return
-        with contextlib.suppress(OSError):
+        # Cancelled only when the demo ends.
+        with contextlib.suppress(OSError, asyncio.CancelledError):
             far_reader, far_writer = await asyncio.open_connection(host, self._behind)
             self._writers[there] |= {writer, far_writer}
             try:
-                async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(_pump(reader, far_writer, self.wires[there]))
-                    tasks.create_task(_pump(far_reader, writer, self.wires[back]))
+                await asyncio.gather(
+                    _pump(reader, far_writer, self.wires[there]), _pump(far_reader, writer, self.wires[back])
+                )
             finally:
                 self._writers[there] -= {writer, far_writer}
                 far_writer.transport.abort()

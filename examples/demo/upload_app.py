@@ -1,6 +1,6 @@
 """A little upload application that knows nothing of Anycastle: one folder for each customer, photos in it.
 
-    POST /NAME   stores the body as NAME      GET /NAME   gives it back      GET /health   says ok
+POST /NAME   stores the body as NAME      GET /NAME   gives it back      GET /health   says ok
 """
 
 import argparse

@@ -74,6 +74,7 @@ class Member:
         self.link_since: dict[str, float] = {}
         """When the link to each member last came or went."""
         self.requests: deque[float] = deque(maxlen=100_000)
+        self._told: talk.Talk | None = None
         self._changed = asyncio.Event()
         self._stop = asyncio.Event()
 
@@ -138,6 +139,7 @@ class Member:
     def _link_event(self, event: Event) -> None:
         if isinstance(event, LinkUp | LinkDown):
             self.link_since[event.member] = self.clock.now()
+            self.heard.pop(event.member, None)
             log.info("event=%s peer=%s", "link-up" if isinstance(event, LinkUp) else "link-down", event.member)
             self.note()
         self.replica.feed(event)
@@ -224,6 +226,9 @@ class Member:
     def _build(self) -> View:
         now, settings = self.clock.now(), self.settings
         self.judge.links(self.links.connected())
+        own = self._own_talk(now)
+        if self._told is not None and own.standing != self._told.standing:
+            self.tell_now()
         oldest = now - settings.health.observation_age_max_seconds
         sites = settings.replica.sites
         facts = Facts(
@@ -232,12 +237,24 @@ class Member:
             judgements=self.judge.judgements(now=now),
             isolated=self.judge.isolated(now=now),
             drained={site: self.drains.drained(site) for site in sites},
-            not_current={site: self.replica.not_current(site, now=now) for site in sites},
+            standing={site: self._standing(site, now) for site in sites},
             pending={site: self.replica.pending(site) for site in sites},
-            own=self._own_talk(now),
+            own=own,
             heard={member: said for member, (said, at) in self.heard.items() if at >= oldest},
         )
         return build_view(facts, self.view, now=now)
+
+    def _standing(self, site: str, now: float) -> dict[str, str]:
+        """Group -> why a site is not to be counted on: what its leases say, and what it says of itself."""
+        groups = self.settings.replica.group_names
+        if site == self.settings.member:
+            return self.replica.standing(now=now)
+        said, _ = self.heard.get(site, (None, 0.0))
+        word = said.standing if said else dict.fromkeys(groups, "has not told yet how it stands")
+        return {
+            group: self.replica.controller.peer_current(site, group, now=now) or word.get(group, "does not hold it")
+            for group in groups
+        }
 
     def _publish(self, view: View) -> None:
         wall = self.clock.wall()
@@ -260,11 +277,12 @@ class Member:
             overrides=self.drains.overrides(),
             load=float(recent),
             announced=tuple(sorted(self.announcer.announced())) if self.announcer else (),
+            standing=self.replica.standing(now=now),
         )
 
     async def _talk(self) -> None:
         while True:
-            self.replica.gossip(talk.encode(self._own_talk(self.clock.now())))
+            self.tell_now()
             await asyncio.sleep(TALK_SECONDS)
 
     def _heard(self, member: str, payload: bytes) -> None:
@@ -292,8 +310,9 @@ class Member:
         self.note()
 
     def tell_now(self) -> None:
-        """An operator acted: the others hear of it at once."""
-        self.replica.gossip(talk.encode(self._own_talk(self.clock.now())))
+        """Something that the others should hear of at once has changed."""
+        self._told = self._own_talk(self.clock.now())
+        self.replica.gossip(talk.encode(self._told))
 
     def counters(self) -> dict[str, dict[str, int]]:
         """Part -> what -> how often, for metrics and tables."""

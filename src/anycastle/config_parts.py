@@ -115,6 +115,8 @@ def read_site(name: str, table: Table, folder: Path) -> SitePart:
         probes=_read_probes(name, table.tables("probes")),
         bgp=_read_bgp(table.table("bgp"), folder) if table.has("bgp") else None,
     )
+    if not part.probes:
+        table.fault("probes", "expected at least one: a site that nobody probes is never known to be up")
     dns.done(("listen", "workers", "responses_per_network"))
     edge.done(("listen",))
     capacity.done(("soft", "hard"))
@@ -148,7 +150,7 @@ _PROBE_KEYS = (
 
 
 def _read_probes(site: str, tables: list[Table]) -> tuple[Probe, ...]:
-    return tuple(probe for table in tables if (probe := _read_probe(site, table)) is not None)
+    return tuple(probe for each in tables if (probe := _read_probe(site, each)) is not None)
 
 
 def _read_probe(site: str, table: Table) -> Probe | None:
@@ -183,7 +185,7 @@ def _read_check(table: Table) -> tuple[Check, str] | None:
     if "dns" in kinds:
         host, port = table.take("dns", v.endpoint, _NOWHERE)
         name = table.need("name", v.host_name, "?", '"example.com"')
-        kind = table.take("type", v.text, "SOA")
+        kind = table.take("type", v.record_type, "SOA")
         return DnsCheck(host=host, port=port, name=name, type=kind), f"dns {name} at {host}:{port}"
     return None
 

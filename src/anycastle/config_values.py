@@ -10,6 +10,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+import dns.exception
+import dns.rdatatype
+
 from anycastle.config_read import Expected
 
 T = TypeVar("T")
@@ -178,6 +181,13 @@ def host_name(value: Any) -> str:
     if len(name) > 253 or not all(_HOST_LABEL.fullmatch(label) for label in labels):
         raise Expected('a host name such as "www.example.com" or "*.example.com"')
     return name
+
+
+def record_type(value: Any) -> str:
+    try:
+        return dns.rdatatype.to_text(dns.rdatatype.from_text(text(value)))
+    except dns.exception.DNSException:
+        raise Expected('a record type such as "SOA" or "A"') from None
 
 
 def one_of(kind: type[E]) -> Callable[[Any], E]:

@@ -46,7 +46,7 @@ async def _face(ports: Ports, settings: MemberConfig) -> AsyncIterator[None]:
 
 
 async def _runner(undo: contextlib.AsyncExitStack, app: web.Application) -> web.AppRunner:
-    runner = web.AppRunner(app, access_log=None, handle_signals=False)
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=2.0)
     await runner.setup()
     undo.push_async_callback(runner.cleanup)
     return runner

@@ -27,6 +27,8 @@ class Talk(msgspec.Struct, frozen=True):
     """Requests per second at the sender's edge."""
     announced: tuple[str, ...]
     """Prefixes that routers have acknowledged from the sender."""
+    standing: dict[str, str]
+    """Group -> why steering must not count on the sender (not current, or still catching up); empty when it may."""
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -21,8 +21,8 @@ class Facts:
     judgements: Mapping[str, Judgement]
     isolated: bool
     drained: Mapping[str, frozenset[str]]
-    not_current: Mapping[str, Mapping[str, str]]
-    """Site -> group -> why it is not current; the empty string when it is."""
+    standing: Mapping[str, Mapping[str, str]]
+    """Site -> group -> why steering must not count on it; the empty string when it may."""
     pending: Mapping[str, Mapping[str, dict[bytes, float]]]
     """Site -> group -> content prefix -> since when."""
     own: Talk
@@ -57,7 +57,7 @@ def _site(site: str, facts: Facts) -> SiteView:
                 current_reason=reason or "holds leases from a majority",
                 pending=facts.pending[site][group],
             )
-            for group, reason in facts.not_current[site].items()
+            for group, reason in facts.standing[site].items()
         },
         drained=facts.drained[site],
         load=talk.load if talk else 0.0,

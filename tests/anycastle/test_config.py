@@ -64,6 +64,7 @@ def test_every_fault_is_reported_at_once_in_line_order(tmp_path: Path) -> None:
     ) == [
         "2: cluster.name: expected a text in quotes that is not empty, found 3",
         "4: cluster.member: unknown key; did you mean 'members'?",
+        "5: sites.ams.probes: expected at least one: a site that nobody probes is never known to be up",
         '6: sites.ams.link: expected host and port such as "192.0.2.1:53" or "[2001:db8::1]:53", found \'x\'',
         '12: groups.g.fence_timeout: expected a time such as "500ms" or "3s" with a unit of ms, s, min, h, d, found 3',
     ]
