@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.bgp.router import DRAINED, NORMAL, Bird, eventually, peer, settings
 
 from anycastle.bgp.announcer import Announcer
 from anycastle.bgp.route import BgpError, ChangeKind
 from anycastle.bgp.settings import RouteRule
 from anycastle.clock import SystemClock
 from anycastle.health.view import ALL_GROUPS, GroupView, Health, SiteView, View
+from tests.bgp.router import DRAINED, NORMAL, Bird, eventually, peer, settings
 
 CONTENT, NAMESERVER = "198.51.100.0/24", "203.0.113.53/32"
 RULES = (

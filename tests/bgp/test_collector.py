@@ -4,12 +4,11 @@ import asyncio
 import ipaddress
 from pathlib import Path
 
-from examples.demo.collector import Attributes, Collector
-from tests.bgp.router import OWN_AS, ROUTER_AS, eventually, free_port, prefix, settings, want
-
 from anycastle.bgp.settings import BgpSettings, Peer
 from anycastle.bgp.speaker import Speaker
 from anycastle.clock import SystemClock
+from examples.demo.collector import Attributes, Collector
+from tests.bgp.router import OWN_AS, ROUTER_AS, eventually, free_port, prefix, settings, want
 
 A, B = prefix("a"), prefix("b")
 

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.bgp.router import settings
 
 from anycastle.bgp import exabgp
 from anycastle.bgp.exabgp import Command, Ignored, Malformed, Reply, SessionEvent, Sessions
 from anycastle.bgp.process import environment, program
 from anycastle.bgp.route import BgpError, RouteState, parse_prefix
 from anycastle.bgp.settings import Address, BgpSettings, Peer
+from tests.bgp.router import settings
 
 DANGEROUS = ("json", "shutdown", "restart", "reload", "reset", "version", "help", "crash", "graceful-shutdown")
 

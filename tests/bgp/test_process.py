@@ -4,11 +4,11 @@ import signal
 from pathlib import Path
 
 import pytest
-from tests.bgp.router import alive, eventually
 
 from anycastle.bgp.process import ExabgpProcess, environment
 from anycastle.bgp.rundir import CONFIGURATION, Account, RunDirectory
 from anycastle.clock import SystemClock
+from tests.bgp.router import alive, eventually
 
 IDLE = "neighbor 127.0.0.2 { router-id 127.0.0.1; local-address 127.0.0.1; local-as 64500; peer-as 64499; connect 1; }"
 

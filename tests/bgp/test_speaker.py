@@ -12,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.bgp.router import DEGRADED, DRAINED, NORMAL, Bird, alive, children, eventually, peer, prefix, settings, want
 
 from anycastle.bgp.route import BgpError
 from anycastle.bgp.speaker import Speaker
 from anycastle.clock import SystemClock
+from tests.bgp.router import DEGRADED, DRAINED, NORMAL, Bird, alive, children, eventually, peer, prefix, settings, want
 
 A, B = prefix("a"), prefix("b")
 

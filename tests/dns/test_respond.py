@@ -11,13 +11,13 @@ import dns.rdataclass
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.dns.world import NOW, RESOLVER, ask, make_tables, make_view, scope_of, show
 
 from anycastle.dns.decider import Decider
 from anycastle.dns.errors import DnsError
 from anycastle.dns.explain import explain
 from anycastle.dns.respond import COUNTERS, new_counters, respond, respond_truncated
 from anycastle.dns.tables import Tables
+from tests.dns.world import NOW, RESOLVER, ask, make_tables, make_view, scope_of, show
 
 SOA_TAIL = "IN SOA ns1.example.com. hostmaster.example.com. 2024010101 7200 3600 1209600 300"
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import dns.message
 import pytest
-from tests.dns.world import make_settings, make_view
 
 from anycastle.clock import SystemClock
 from anycastle.dns.errors import DnsError
 from anycastle.dns.server import DnsServer
 from anycastle.dns.tables import build_tables
 from anycastle.health.view import View
+from tests.dns.world import make_settings, make_view
 
 DEADLINE_SECONDS = 15.0
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import dns.message
 import msgspec
 import pytest
-from tests.dns.world import make_tables, make_view
 
 from anycastle.clock import SystemClock
 from anycastle.dns.bind import WorkerSockets, bind_all
 from anycastle.dns.frame import FrameBuffer, Kind, Report, Setup, encode_frame
+from tests.dns.world import make_tables, make_view
 
 DEADLINE_SECONDS = 15.0
 

@@ -4,7 +4,6 @@ import struct
 from pathlib import Path
 
 import pytest
-from tests.dns.world import ask, make_settings, make_tables, show
 
 from anycastle.dns.errors import DnsError
 from anycastle.dns.master import load_zone
@@ -13,6 +12,7 @@ from anycastle.dns.settings import SteeredName, ZoneFile
 from anycastle.dns.tables import Tables, build_tables
 from anycastle.dns.wire import name_of
 from anycastle.dns.zone import ZoneError, is_below, look_up, make_zone, negative_within, show_name
+from tests.dns.world import ask, make_settings, make_tables, show
 
 SOA_LINE = "au example.com. 300 IN SOA ns1.example.com. hostmaster.example.com. 2024010101 7200 3600 1209600 300"
 REFERRAL = """\

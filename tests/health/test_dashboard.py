@@ -10,11 +10,11 @@ import aiohttp
 import msgspec
 import pytest
 from aiohttp import web
-from tests.health.picture import Ports, site
 
 from anycastle.health.dashboard import make_app
 from anycastle.health.report import Snapshot
 from anycastle.health.view import ALL_GROUPS, Health
+from tests.health.picture import Ports, site
 
 TOKEN = {"Authorization": "Bearer s3cret"}
 

@@ -2,11 +2,11 @@
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from tests.health.picture import NOW, facts, site, view
 
 from anycastle.health.metrics import NAME, PARTS, Exporter, samples
 from anycastle.health.report import Snapshot, report
 from anycastle.health.view import Health
+from tests.health.picture import NOW, facts, site, view
 
 
 def snapshot(**counters: dict[str, int]) -> Snapshot:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from tests.health.browser import Page, opened
-from tests.health.picture import Ports, site
 
 from anycastle.health.dashboard import make_app
 from anycastle.health.view import Health
+from tests.health.browser import Page, opened
+from tests.health.picture import Ports, site
 
 pytestmark = pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from tests.health.targets import certificate, closed_port, http_server, nameserver
 
 from anycastle.clock import SystemClock
 from anycastle.health import lookup as lookup_module
 from anycastle.health.observe import Result
 from anycastle.health.probe import BODY_BYTES_MAX, Prober
 from anycastle.health.settings import Check, DnsCheck, HealthSettings, HttpCheck, Probe, TcpCheck
+from tests.health.targets import certificate, closed_port, http_server, nameserver
 
 DEADLINE_SECONDS = 10.0
 

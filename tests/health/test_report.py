@@ -2,10 +2,10 @@
 
 import msgspec
 import pytest
-from tests.health.picture import NOW, WALL, conflict, facts, flight, site, view
 
 from anycastle.health.report import CONFLICTS_MAX, DECISIONS_MAX, FLIGHTS_MAX, PENDING_MAX, DecisionReport, report
 from anycastle.health.view import Health
+from tests.health.picture import NOW, WALL, conflict, facts, flight, site, view
 
 
 def test_a_site_says_why_and_since_when() -> None:

@@ -9,6 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from anycastle.replicator.fanotify import REPORT_FLAGS
+from anycastle.replicator.watch import Cookie, Renamed, Touched, WatchError
+from anycastle.replicator.watched_root import COOKIES_MAX
 from tests.replicator.shuffle import folders_below, shuffle
 from tests.replicator.watching import (
     exchange,
@@ -21,10 +25,6 @@ from tests.replicator.watching import (
     reading,
     tmpfs,
 )
-
-from anycastle.replicator.fanotify import REPORT_FLAGS
-from anycastle.replicator.watch import Cookie, Renamed, Touched, WatchError
-from anycastle.replicator.watched_root import COOKIES_MAX
 
 pytestmark = needs_root
 

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.replicator.watching import libc, needs_root
 
 from anycastle.replicator import handles
 from anycastle.replicator.handles import FOLDERS_MAX, Folders, place
+from tests.replicator.watching import libc, needs_root
 
 pytestmark = needs_root
 

@@ -9,6 +9,9 @@ import threading
 from pathlib import Path
 
 import pytest
+
+from anycastle.replicator.inotify import InotifyWatcher
+from anycastle.replicator.watch import Cookie, Renamed, Touched, WatchError, open_watcher
 from tests.replicator.shuffle import folders_below, shuffle
 from tests.replicator.watching import (
     PlainTree,
@@ -21,9 +24,6 @@ from tests.replicator.watching import (
     reading,
     root_of_nobody,
 )
-
-from anycastle.replicator.inotify import InotifyWatcher
-from anycastle.replicator.watch import Cookie, Renamed, Touched, WatchError, open_watcher
 
 
 def open_inotify(root: Path) -> InotifyWatcher:

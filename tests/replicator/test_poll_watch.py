@@ -5,11 +5,11 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.replicator.watching import PlainTree, mentioned, reading
 
 from anycastle.replicator import poll_watch
 from anycastle.replicator.poll_watch import BATCH_EVENTS_MAX, ScanWatcher
 from anycastle.replicator.watch import Cookie, Touched
+from tests.replicator.watching import PlainTree, mentioned, reading
 
 
 async def test_the_first_walk_tells_of_everything_later_ones_of_what_differs(tmp_path: Path) -> None:

@@ -8,6 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from anycastle.replicator.fanotify import FanotifyWatcher
+from anycastle.replicator.inotify import InotifyWatcher
+from anycastle.replicator.poll_watch import ScanWatcher
+from anycastle.replicator.watch import Cookie, Watcher, WatchError, open_watcher
 from tests.replicator.watching import (
     PlainTree,
     become_nobody,
@@ -20,11 +25,6 @@ from tests.replicator.watching import (
     root_of_nobody,
     tmpfs,
 )
-
-from anycastle.replicator.fanotify import FanotifyWatcher
-from anycastle.replicator.inotify import InotifyWatcher
-from anycastle.replicator.poll_watch import ScanWatcher
-from anycastle.replicator.watch import Cookie, Watcher, WatchError, open_watcher
 
 KINDS: dict[str, Callable[[PlainTree], Watcher]] = {
     "fanotify": FanotifyWatcher,
