@@ -91,11 +91,14 @@ class _Spot:
 def _parent(places: Places, path: bytes) -> Iterator[tuple[int, bytes]]:
     parent, _, name = path.rpartition(b"/")
     try:
-        os.close(open_beneath(places.root, parent or b".", O_FOLDER))
+        folder = open_beneath(places.root, parent or b".", O_FOLDER)
     except FileNotFoundError:
         make_folders(places.root, parent, PARENT_MODE)
-    with folder_beneath(places.root, parent) as folder:
+        folder = open_beneath(places.root, parent, O_FOLDER)
+    try:
         yield folder, name
+    finally:
+        os.close(folder)
 
 
 # Making the new thing under a private name

@@ -2,13 +2,16 @@
 
 import contextlib
 import itertools
+import os
 import resource
 from collections.abc import Iterator
+from pathlib import Path
 
 from blake3 import blake3
 
+from anycastle.replicator.disk import Tree
 from anycastle.replicator.entry import NO_VERSION, Entry, Kind, Version
-from anycastle.replicator.observation import Change, Fingerprint
+from anycastle.replicator.observation import Change, Fingerprint, Local
 
 GROUP = "blogs"
 _inode = itertools.count(1)
@@ -85,3 +88,34 @@ def file_size_limit(size_bytes: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def seen(tree: Tree, path: bytes, known: Local | None = None) -> Change:
+    change = tree.observe(path, known)
+    assert change is not None
+    return change
+
+
+def as_local(change: Change) -> Local:
+    return Local(Version(1, "ams"), change.kind, change.digest, change.fingerprint)
+
+
+def put(tree: Tree, entry: Entry, content: bytes = b"x", expected: Fingerprint | None = None) -> Fingerprint | None:
+    if entry.kind is not Kind.FILE:
+        return tree.land(entry, None, expected)
+    staged = tree.stage(entry)
+    staged.write(content)
+    staged.finish()
+    try:
+        return tree.land(entry, staged, expected)
+    finally:
+        staged.abort()
+
+
+def temps(root: Path) -> list[str]:
+    return sorted(os.listdir(root / ".anycastle" / "tmp"))
+
+
+def kept(root: Path) -> dict[str, bytes]:
+    base = root / ".anycastle" / "conflicts"
+    return {str(path.relative_to(base)): path.read_bytes() for path in base.rglob("*") if path.is_file()}
