@@ -10,79 +10,19 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import assert_never
 
+from anycastle.replicator import event as e
+from anycastle.replicator import message as m
 from anycastle.replicator.coarse import Marks
+from anycastle.replicator.currency import Currency
 from anycastle.replicator.entry import Entry
-from anycastle.replicator.event import (
-    ClockJumped,
-    Command,
-    CurrencyMoved,
-    Event,
-    FenceMoved,
-    FenceWanted,
-    GossipReceived,
-    Journaled,
-    LandedHere,
-    LinkDown,
-    LinkUp,
-    Marked,
-    PeerLanded,
-    Received,
-    Record,
-    Recorded,
-    RecordMark,
-    Send,
-    SendEntries,
-    StoreFenced,
-    Tick,
-)
 from anycastle.replicator.feed import FeedLimits
 from anycastle.replicator.fence import Grants, Leases, Rosters, stretched
 from anycastle.replicator.intake import Intake
 from anycastle.replicator.landed_board import LandedBoard, LandedError
-from anycastle.replicator.message import (
-    Ack,
-    Entries,
-    Fenced,
-    FenceQuery,
-    Gossip,
-    Hello,
-    Landed,
-    LandedUpto,
-    LeaseGrant,
-    LeaseRequest,
-    Mark,
-    Message,
-    Vectors,
-)
 from anycastle.replicator.outflow import Outflow
 from anycastle.replicator.progress_vector import Journal, Progress
 from anycastle.replicator.pursuit import Pursuit
 from anycastle.replicator.settings import Lease
-
-__all__ = [
-    "ClockJumped",
-    "Command",
-    "Controller",
-    "CurrencyMoved",
-    "Event",
-    "FenceMoved",
-    "FenceWanted",
-    "GossipReceived",
-    "Journaled",
-    "LandedHere",
-    "LinkDown",
-    "LinkUp",
-    "Marked",
-    "PeerLanded",
-    "Received",
-    "Record",
-    "RecordMark",
-    "Recorded",
-    "Send",
-    "SendEntries",
-    "StoreFenced",
-    "Tick",
-]
 
 ORIGINS_MAX = 256
 """Journals per group: every member there ever was."""
@@ -91,6 +31,8 @@ MARK_ENTRIES_MAX = 100_000_000
 """A coarse mark that jumps further is garbled: it would never be filled."""
 OUTSTANDING_SECONDS_MAX = 3600.0
 """No lease is that long."""
+RECORDING_SECONDS_MAX = 30.0
+"""A disk that takes longer to record what it was told is taken to have failed, and is told again."""
 LANDED_INTERVAL_SECONDS = 0.1
 """Changes of what has landed are told no more often."""
 LANDED_REFRESH_SECONDS = 5.0
@@ -108,11 +50,11 @@ class Controller:
         lease: Lease,
         incarnation: int,
         groups: tuple[str, ...],
-        recorded: Vectors,
-        detailed: Vectors,
-        fenced: Vectors,
+        recorded: m.Vectors,
+        detailed: m.Vectors,
+        fenced: m.Vectors,
         now: float,
-        marks: Iterable[Mark] = (),
+        marks: Iterable[m.Mark] = (),
         limits: FeedLimits | None = None,
     ) -> None:
         """`recorded`, `detailed`, `fenced` and `marks` are what the ledger holds durably at the start."""
@@ -127,6 +69,7 @@ class Controller:
         self._fenced = Progress(groups, fenced)
         self._marks = Marks(marks, recorded=self._recorded, detailed=self._detailed)
         self._leases = Leases(member=member, rosters=rosters, lease=lease, incarnation=incarnation)
+        self._currency = Currency(groups, self._leases, self._recorded)
         self._grants = Grants(term_seconds=lease.term_seconds, now=now)
         self._pursuit = Pursuit(
             member=member,
@@ -144,17 +87,13 @@ class Controller:
             marks=self._marks,
             limits=limits or FeedLimits(),
         )
-        self._intake = Intake(self._recorded, self._detailed, patience_seconds=2 * lease.term_seconds)
+        self._intake = Intake(self._recorded, self._detailed, patience_seconds=RECORDING_SECONDS_MAX)
         self._board = LandedBoard(self._others, groups, silence_seconds=lease.term_seconds)
-        self._landed: dict[str, dict[str, LandedUpto]] = {group: {} for group in groups}
+        self._landed: dict[str, dict[str, m.LandedUpto]] = {group: {} for group in groups}
         self._landed_news: set[str] = set()
         self._landed_due = self._landed_refresh_due = self._renewal_due = -math.inf
-        self._current_until = dict.fromkeys(groups, -math.inf)
-        self._reasons = dict.fromkeys(groups, "not asked for a lease yet")
-        self._currency_moved = False
-        self._pending_marks: dict[tuple[str, str, int], Mark] = {}
         self._completed: dict[Journal, None] = {}
-        self._out: list[Command] = []
+        self._out: list[e.Command] = []
         self.ignored: Counter[str] = Counter()
         """Messages, or parts of them, that made no sense, by kind."""
         for journal in self._recorded.journals():
@@ -164,17 +103,11 @@ class Controller:
 
     def currency(self, group: str, *, now: float) -> str:
         """Why this member cannot vouch for the group; the empty string when it is current."""
-        if group not in self._current_until:
-            return "does not know the group"
-        if now < self.currency_until(group, now=now):
-            return ""
-        return self._leases.reason(group, self._recorded.group(group), now=now)
+        return self._currency.reason(group, now=now)
 
     def currency_until(self, group: str, *, now: float) -> float:
-        """When currency lapses unless renewed: what was found earlier still holds, since records only grow."""
-        if self._current_until[group] <= now:
-            self._current_until[group] = self._leases.until(group, self._recorded.group(group), now=now)
-        return self._current_until[group]
+        """When currency lapses unless renewed; not after `now` when it has."""
+        return self._currency.until(group, now=now)
 
     def fenced(self, group: str, origin: str) -> int:
         return self._fenced.get((group, origin))
@@ -189,7 +122,7 @@ class Controller:
         """Other members that said they have landed it."""
         return self._board.sites(group, origin, seq)
 
-    def peer_landed(self, member: str, group: str) -> dict[str, LandedUpto]:
+    def peer_landed(self, member: str, group: str) -> dict[str, m.LandedUpto]:
         return self._board.landed(member, group)
 
     def peer_current(self, member: str, group: str, *, now: float) -> str:
@@ -210,30 +143,30 @@ class Controller:
 
     # Events.
 
-    def step(self, event: Event, *, now: float) -> tuple[Command, ...]:
+    def step(self, event: e.Event, *, now: float) -> tuple[e.Command, ...]:
         """Take one event; returns what the shell must do, in this order."""
         match event:
-            case Tick():
+            case e.Tick():
                 self._tick(now=now)
-            case LinkUp():
+            case e.LinkUp():
                 self._link_up(event.member, event.incarnation, now=now)
-            case LinkDown():
+            case e.LinkDown():
                 self._link_down(event.member)
-            case Received():
+            case e.Received():
                 self._received(event.member, event.message, now=now)
-            case Journaled():
+            case e.Journaled():
                 self._journaled(event, now=now)
-            case Recorded():
+            case e.Recorded():
                 self._durable((event.group, event.origin), event.upto, detailed=True, now=now)
-            case Marked():
+            case e.Marked():
                 self._marked(event, now=now)
-            case LandedHere():
+            case e.LandedHere():
                 self._landed[event.group].update(event.landed)
                 self._landed_news.add(event.group)
-            case FenceWanted():
+            case e.FenceWanted():
                 self._pursuit.want((event.group, event.origin), event.seq)
                 self._query(now=now)
-            case ClockJumped():
+            case e.ClockJumped():
                 self._clock_jumped(now=now)
             case _:
                 assert_never(event)
@@ -244,36 +177,28 @@ class Controller:
     def _settle(self, *, now: float) -> None:
         self._out.extend(self._outflow.commands(now=now))
         if self._completed:
-            fenced: Vectors = {}
+            fenced: m.Vectors = {}
             for group, origin in self._completed:
                 fenced.setdefault(group, {})[origin] = self._fenced.get((group, origin))
             self._completed.clear()
-            self._tell(Fenced(fenced))
-        if self._currency_moved:
-            self._look_at_currency(now=now)
+            self._tell(m.Fenced(fenced))
+        for group, reason, turned in self._currency.news(now=now):
+            self._out.append(e.CurrencyMoved(group, reason))
+            if turned:  # Between two reasons the next heartbeat is soon enough.
+                self._landed_news.add(group)
         if self._landed_news and now >= self._landed_due:
             self._tell_landed(self._landed_news, now=now)
 
-    def _look_at_currency(self, *, now: float) -> None:
-        self._currency_moved = False
-        for group in self._groups:
-            reason = self.currency(group, now=now)
-            if reason != self._reasons[group]:
-                if not (reason and self._reasons[group]):  # Between two reasons the next heartbeat is soon enough.
-                    self._landed_news.add(group)
-                self._reasons[group] = reason
-                self._out.append(CurrencyMoved(group, reason))
-
-    def _tell(self, message: Message) -> None:
-        self._out.extend(Send(member, message) for member in self._linked)
+    def _tell(self, message: m.Message) -> None:
+        self._out.extend(e.Send(member, message) for member in self._linked)
 
     def _tell_landed(self, groups: Iterable[str], *, now: float) -> None:
-        self._tell(Landed({group: dict(self._landed[group]) for group in groups}, dict(self._reasons)))
+        self._tell(m.Landed({group: dict(self._landed[group]) for group in groups}, dict(self._currency.told)))
         self._landed_news = set()
         self._landed_due = now + LANDED_INTERVAL_SECONDS
 
     def _tick(self, *, now: float) -> None:
-        self._currency_moved = True
+        self._currency.look()
         if now >= self._renewal_due:
             self._renewal_due = now + self._lease.renewal_seconds
             self._tell(self._lease_request(now=now))
@@ -287,12 +212,12 @@ class Controller:
             self._advance(journal, now=now)
         self._query(now=now)
 
-    def _lease_request(self, *, now: float) -> LeaseRequest:
+    def _lease_request(self, *, now: float) -> m.LeaseRequest:
         vectors = (progress.snapshot() for progress in (self._recorded, self._detailed, self._fenced))
-        return LeaseRequest(now, self._incarnation, *vectors)
+        return m.LeaseRequest(now, self._incarnation, *vectors)
 
     def _query(self, *, now: float) -> None:
-        self._out.extend(Send(member, query) for member, query in self._pursuit.queries(self._linked, now=now))
+        self._out.extend(e.Send(member, query) for member, query in self._pursuit.queries(self._linked, now=now))
 
     def _link_up(self, member: str, incarnation: int, *, now: float) -> None:
         if member not in self._others:
@@ -302,8 +227,10 @@ class Controller:
         self._outflow.reset(member)
         self._intake.forget(member)
         self._board.linked(member, True)
-        self._out.append(Send(member, self._lease_request(now=now)))
-        self._out.append(Send(member, Landed({g: dict(self._landed[g]) for g in self._groups}, dict(self._reasons))))
+        self._out.append(e.Send(member, self._lease_request(now=now)))
+        self._out.append(
+            e.Send(member, m.Landed({g: dict(self._landed[g]) for g in self._groups}, dict(self._currency.told)))
+        )
         self._query(now=now)
 
     def _link_down(self, member: str) -> None:
@@ -311,19 +238,19 @@ class Controller:
             self._outflow.reset(member)
             self._intake.forget(member)
             self._board.linked(member, False)
-            self._out.extend(PeerLanded(member, group) for group in self._groups)
+            self._out.extend(e.PeerLanded(member, group) for group in self._groups)
 
     def _clock_jumped(self, *, now: float) -> None:
         self._leases.drop(now=now)
         self._grants.forget(now=now)
         self._pursuit.forget()
-        self._current_until = dict.fromkeys(self._groups, -math.inf)
+        self._currency.reset()
         self._renewal_due = -math.inf
         self._tick(now=now)
 
     # Our own and foreign journals becoming durable here.
 
-    def _journaled(self, event: Journaled, *, now: float) -> None:
+    def _journaled(self, event: e.Journaled, *, now: float) -> None:
         journal = (event.group, self._member)
         self._detailed.raise_to(journal, event.upto)
         if self._recorded.raise_to(journal, event.upto):
@@ -331,17 +258,20 @@ class Controller:
             self._pursuit.open(journal, now=now)
             self._advance(journal, now=now)
 
-    def _marked(self, event: Marked, *, now: float) -> None:
-        key = (event.group, event.origin, event.upto)
-        whole = Mark(event.group, event.origin, self._detailed.get(key[:2]), event.upto, b"")
-        self._marks.add(self._pending_marks.pop(key, whole))
-        self._durable(key[:2], event.upto, detailed=False, now=now)
+    def _marked(self, event: e.Marked, *, now: float) -> None:
+        journal = (event.group, event.origin)
+        mark = self._intake.durable_mark(event.group, event.origin, event.upto)
+        if mark.after > self._recorded.get(journal):  # The one before it was not recorded after all.
+            self.ignored["mark after a hole"] += 1
+            return
+        self._marks.add(mark)
+        self._durable(journal, event.upto, detailed=False, now=now)
 
     def _durable(self, journal: Journal, upto: int, *, detailed: bool, now: float) -> None:
         if detailed and self._detailed.raise_to(journal, upto):
             self._marks.detailed(journal)
-        if self._recorded.raise_to(journal, upto) and self._reasons[journal[0]]:
-            self._currency_moved = True
+        if self._recorded.raise_to(journal, upto) and self._currency.told[journal[0]]:
+            self._currency.look()
         for member in self._intake.durable(journal):
             self._acknowledge(member, journal, now=now)
         self._pursuit.open(journal, now=now)
@@ -350,7 +280,7 @@ class Controller:
     def _acknowledge(self, member: str, journal: Journal, *, now: float) -> None:
         upto = self._recorded.get(journal)
         outstanding = self._grants.outstanding(*journal, upto, now=now)
-        self._out.append(Send(member, Ack(*journal, upto, outstanding, self._detailed.get(journal))))
+        self._out.append(e.Send(member, m.Ack(*journal, upto, outstanding, self._detailed.get(journal))))
 
     def _advance(self, journal: Journal, *, now: float) -> None:
         """Rule 4, evaluated with what is known now."""
@@ -361,53 +291,53 @@ class Controller:
         if not self._fenced.raise_to(journal, upto):
             return False
         self._pursuit.moved(journal, now=now)
-        self._out += [StoreFenced(*journal, upto), FenceMoved(*journal, upto)]
+        self._out += [e.StoreFenced(*journal, upto), e.FenceMoved(*journal, upto)]
         return True
 
     # What other members say.
 
-    def _received(self, member: str, message: Message, *, now: float) -> None:
+    def _received(self, member: str, message: m.Message, *, now: float) -> None:
         if member not in self._linked:
             self.ignored["message without a link"] += 1
             return
         match message:
-            case LeaseRequest():
+            case m.LeaseRequest():
                 self._lease_requested(member, message, now=now)
-            case LeaseGrant():
+            case m.LeaseGrant():
                 self._lease_granted(member, message, now=now)
-            case Entries():
+            case m.Entries():
                 self._entries(member, message, now=now)
-            case Mark():
+            case m.Mark():
                 self._mark(member, message, now=now)
-            case Ack():
+            case m.Ack():
                 self._ack(member, message, now=now)
-            case FenceQuery():
+            case m.FenceQuery():
                 self._fence_query(member, message, now=now)
-            case Fenced():
+            case m.Fenced():
                 self._learn_fenced(message.fenced, now=now)
-            case Landed():
+            case m.Landed():
                 self._peer_landed(member, message, now=now)
-            case Gossip():
-                self._out.append(GossipReceived(member, message.payload))
-            case Hello():
+            case m.Gossip():
+                self._out.append(e.GossipReceived(member, message.payload))
+            case m.Hello():
                 self.ignored["hello in the middle"] += 1
             case _:
                 assert_never(message)
 
-    def _lease_requested(self, member: str, request: LeaseRequest, *, now: float) -> None:
+    def _lease_requested(self, member: str, request: m.LeaseRequest, *, now: float) -> None:
         if request.incarnation != self._linked[member]:
             self.ignored["request of another incarnation"] += 1
             return
         recorded = self._recorded.snapshot()
         self._grants.give(member, recorded, now=now)
-        grant = LeaseGrant(
+        grant = m.LeaseGrant(
             request.sent, request.incarnation, recorded, self._fenced.snapshot(), self._lease.term_seconds
         )
-        self._out.append(Send(member, grant))
+        self._out.append(e.Send(member, grant))
         self._learn_fenced(request.fenced, now=now)
         self._outflow.requested(member, request, now=now)
 
-    def _lease_granted(self, member: str, grant: LeaseGrant, *, now: float) -> None:
+    def _lease_granted(self, member: str, grant: m.LeaseGrant, *, now: float) -> None:
         fault = self._leases.accept(
             member,
             sent=grant.sent,
@@ -419,11 +349,10 @@ class Controller:
         if fault:
             self.ignored[fault] += 1
         else:
-            self._current_until = dict.fromkeys(self._groups, -math.inf)
-            self._currency_moved = True
+            self._currency.reset()
         self._learn_fenced(grant.fenced, now=now)
 
-    def _learn_fenced(self, fenced: Vectors, *, now: float) -> None:
+    def _learn_fenced(self, fenced: m.Vectors, *, now: float) -> None:
         """Somebody else completed fences: believed as far as we have recorded."""
         for group, origins in fenced.items():
             for origin, upto in origins.items():
@@ -437,7 +366,7 @@ class Controller:
         known = self._recorded.group(group)
         return origin in known or (len(known) < ORIGINS_MAX and 0 < len(origin) <= NAME_CHARACTERS_MAX)
 
-    def _entries(self, member: str, message: Entries, *, now: float) -> None:
+    def _entries(self, member: str, message: m.Entries, *, now: float) -> None:
         journal = (message.group, message.origin)
         if not (self._recordable(journal) and _dense(message.entries)):
             self.ignored["entries of no such journal"] += 1
@@ -452,9 +381,9 @@ class Controller:
             return
         self._intake.owe(journal, member, recorded=last, detailed=last)
         if fresh:
-            self._out.append(Record(*journal, fresh, message.bodies))
+            self._out.append(e.Record(*journal, fresh, message.bodies))
 
-    def _mark(self, member: str, mark: Mark, *, now: float) -> None:
+    def _mark(self, member: str, mark: m.Mark, *, now: float) -> None:
         journal = (mark.group, mark.origin)
         if mark.origin == self._member or not (
             self._recordable(journal) and 0 <= mark.after < mark.upto <= mark.after + MARK_ENTRIES_MAX
@@ -462,14 +391,14 @@ class Controller:
             self.ignored["mark of no such journal"] += 1
         elif mark.upto <= self._recorded.get(journal):
             self._acknowledge(member, journal, now=now)
-        elif mark.after > self._recorded.get(journal):
+        elif mark.after > self._intake.marked(journal):
             self.ignored["mark after a hole"] += 1
         else:
             self._intake.owe(journal, member, recorded=mark.upto)
-            self._pending_marks[*journal, mark.upto] = mark
-            self._out.append(RecordMark(mark))
+            if self._intake.fresh_mark(mark, now=now):
+                self._out.append(e.RecordMark(mark))
 
-    def _ack(self, member: str, ack: Ack, *, now: float) -> None:
+    def _ack(self, member: str, ack: m.Ack, *, now: float) -> None:
         journal = (ack.group, ack.origin)
         if not all(0.0 <= seconds <= OUTSTANDING_SECONDS_MAX for seconds in ack.outstanding.values()):
             self.ignored["ack with impossible leases"] += 1
@@ -482,7 +411,7 @@ class Controller:
         self._outflow.acknowledged(member, ack, now=now)
         self._advance(journal, now=now)
 
-    def _fence_query(self, member: str, query: FenceQuery, *, now: float) -> None:
+    def _fence_query(self, member: str, query: m.FenceQuery, *, now: float) -> None:
         journal = (query.group, query.origin)
         if journal[0] not in self._recorded:
             self.ignored["query of no such group"] += 1
@@ -491,13 +420,13 @@ class Controller:
         elif self._recordable(journal):
             self._intake.owe(journal, member, recorded=query.upto)
 
-    def _peer_landed(self, member: str, message: Landed, *, now: float) -> None:
+    def _peer_landed(self, member: str, message: m.Landed, *, now: float) -> None:
         try:
             news = self._board.hear(member, message.landed, message.current, now=now)
         except LandedError:
             self.ignored["garbled state of landing"] += 1
             return
-        self._out.extend(PeerLanded(member, group) for group in news)
+        self._out.extend(e.PeerLanded(member, group) for group in news)
 
 
 def _dense(entries: tuple[Entry, ...]) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from anycastle.replicator.entry import Entry
+from anycastle.replicator.message import Mark
 from anycastle.replicator.progress_vector import Journal, Progress
 
 
@@ -26,6 +27,8 @@ class Intake:
     patience_seconds: float
     _underway: dict[Journal, tuple[int, float]] = field(default_factory=dict)
     """Up to where the shell was told to record, and when last."""
+    _marks: dict[tuple[str, str, int], tuple[Mark, float]] = field(default_factory=dict)
+    """Coarse marks that the shell was told to record, and when last."""
     _owed: dict[Journal, dict[str, _Owed]] = field(default_factory=dict)
 
     def fresh(self, journal: Journal, entries: Sequence[Entry], *, now: float) -> tuple[Entry, ...] | None:
@@ -38,6 +41,24 @@ class Intake:
             return ()
         self._underway[journal] = (last, now)
         return tuple(entries[held + 1 - first :])
+
+    def fresh_mark(self, mark: Mark, *, now: float) -> bool:
+        """Whether to record a mark now, or it is under way."""
+        key = (mark.group, mark.origin, mark.upto)
+        if key in self._marks:
+            return False
+        self._marks[key] = (mark, now)
+        return True
+
+    def marked(self, journal: Journal) -> int:
+        """How far the journal is recorded once the shell has done what it was told, which it does in order."""
+        underway = (mark.upto for mark, _ in self._marks.values() if (mark.group, mark.origin) == journal)
+        return max(self.recorded.get(journal), max(underway, default=0))
+
+    def durable_mark(self, group: str, origin: str, upto: int) -> Mark:
+        """The mark that has become durable; of one that is not known, the whole group."""
+        whole = Mark(group, origin, self.detailed.get((group, origin)), upto, b"")
+        return self._marks.pop((group, origin, upto), (whole, 0.0))[0]
 
     def owe(self, journal: Journal, member: str, *, recorded: int = 0, detailed: int = 0) -> None:
         """The member waits for an ack that reaches as far."""
@@ -61,6 +82,8 @@ class Intake:
         stale = [journal for journal, (_, at) in self._underway.items() if now - at > self.patience_seconds]
         for journal in stale:
             del self._underway[journal]
+        for key in [key for key, (_, at) in self._marks.items() if now - at > self.patience_seconds]:
+            del self._marks[key]
 
     def forget(self, member: str) -> None:
         """Its link is gone; it asks again."""

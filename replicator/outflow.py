@@ -58,7 +58,7 @@ class Outflow:
         for group in self._groups:
             if group not in request.recorded:
                 continue
-            for origin in {self._member, *self._recorded.group(group)}:
+            for origin in dict.fromkeys((self._member, *self._recorded.group(group))):
                 have, known = _reached(request, group, origin)
                 have = min(have, self._detailed.get((group, origin)))
                 stuck = before is not None and _reached(before, group, origin) == _reached(request, group, origin)

@@ -1,0 +1,94 @@
+"""The command behind script/simulate: many seeds, or one with its story."""
+
+import argparse
+import sys
+import time
+from contextlib import nullcontext
+
+from tests.replicator.sim.checker import Violation
+from tests.replicator.sim.member import Member
+from tests.replicator.sim.mutants import MUTANTS
+from tests.replicator.sim.profile import NAMES, draw
+from tests.replicator.sim.scenario import SCENARIOS
+from tests.replicator.sim.world import World
+
+
+def main() -> int:
+    arguments = _parser().parse_args()
+    mutant = MUTANTS.get(arguments.without)
+    with mutant.applied() if mutant else nullcontext():
+        if arguments.scenario:
+            return _scenario(arguments.scenario)
+        member = mutant.member if mutant else Member
+        change, joint = arguments.roster_change or bool(mutant and mutant.roster_change), not mutant or mutant.joint
+        if arguments.seed is not None:
+            return _one(arguments.seed, arguments.members, change, joint, member)
+        return _many(arguments.seeds, arguments.members, change, joint, member)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="script/simulate", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=100, metavar="N", help="run the seeds 0 to N-1 (default 100)")
+    parser.add_argument("--members", type=int, default=3, metavar="M", choices=range(2, len(NAMES)), help="2 to 5")
+    parser.add_argument("--seed", type=int, metavar="S", help="replay this seed alone and print its story")
+    parser.add_argument("--roster-change", action="store_true", help="with a member added, removed or replaced")
+    parser.add_argument("--without", choices=sorted(MUTANTS), default="", metavar="RULE", help=", ".join(MUTANTS))
+    parser.add_argument("--scenario", choices=sorted(SCENARIOS), metavar="NAME", help=", ".join(SCENARIOS))
+    return parser
+
+
+def _one(seed: int, members: int, change: bool, joint: bool, member: type[Member]) -> int:
+    profile = draw(seed, members, roster_change=change, joint=joint)
+    print(f"seed {seed}: {members} members, witness {profile.witness or 'none'}, {profile.lease}, {profile.feed}")
+    print(f"loss {profile.loss}, delay {profile.delay_seconds} s, disk {profile.disk_seconds} s, ", end="")
+    print(
+        f"landing {profile.landing_seconds} s, faults each {profile.chaos_seconds} s, imports of {profile.bulk} files"
+    )
+    return _told(World(profile, seed=seed, told=True, member=member))
+
+
+def _told(world: World) -> int:
+    try:
+        world.run()
+    except (Violation, AssertionError) as fault:
+        print("\n".join(world.story.lines))
+        print(f"\n{type(fault).__name__} at {world.t:.3f}: {fault}")
+        return 1
+    print("\n".join(world.story.lines))
+    print(f"\nright: {_counted([world])}")
+    return 0
+
+
+def _scenario(name: str) -> int:
+    try:
+        world = SCENARIOS[name](told=True)
+    except Violation as fault:
+        print(f"Violation: {fault}")
+        return 1
+    print("\n".join(world.story.lines))
+    print(f"\nright: {_counted([world])}")
+    return 0
+
+
+def _many(seeds: int, members: int, change: bool, joint: bool, member: type[Member]) -> int:
+    start, worlds, faults = time.monotonic(), [], 0
+    for seed in range(seeds):
+        world = World(draw(seed, members, roster_change=change, joint=joint), seed=seed, member=member)
+        worlds.append(world)
+        try:
+            world.run()
+        except (Violation, AssertionError) as fault:
+            faults += 1
+            print(f"seed {seed}: {type(fault).__name__} at {world.t:.3f}: {fault}", flush=True)
+    print(f"{seeds} seeds of {members} members, {faults} wrong: {_counted(worlds)}, {time.monotonic() - start:.1f} s")
+    return 1 if faults else 0
+
+
+def _counted(worlds: list[World]) -> str:
+    reads, writes = (sum(getattr(world.checker, what) for world in worlds) for what in ("reads", "writes"))
+    gave_up = sum(world.checker.gave_up for world in worlds)
+    return f"{reads} reads, {writes} successful writes, {gave_up} requests given up"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

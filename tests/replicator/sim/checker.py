@@ -1,0 +1,56 @@
+"""Judges what users saw, knowing nothing of the protocol: only contents, versions and the order of requests.
+
+Every write makes content that never was before. A request that begins after another ended must not see less of a path
+than that one did (promise 1 for successful writes, monotonic reads for everybody), and a write that begins after
+another ended must be the later version.
+"""
+
+from anycastle.errors import AnycastleError
+from anycastle.replicator.entry import NO_VERSION, Version
+
+
+class Violation(AnycastleError):
+    """A user saw what must not be."""
+
+
+class Checker:
+    """Reads and writes of all users at all sites."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+        self.writes = 0
+        self.gave_up = 0
+        self._floor: dict[bytes, tuple[Version, str]] = {}
+        self._versions: dict[bytes, Version] = {}
+
+    def floor(self, path: bytes) -> tuple[Version, str]:
+        """What a request that begins now must at least see, and who saw it."""
+        return self._floor.get(path, (NO_VERSION, "nobody"))
+
+    def journaled(self, content: bytes, version: Version) -> None:
+        """Content got its version. Old bytes that come back as a new version keep the old one: that is the fault."""
+        self._versions.setdefault(content, version)
+
+    def served(self, path: bytes, content: bytes | None, absent_since: Version, floor: tuple[Version, str], who: str):
+        """A site answered with what is on its disk; `absent_since` is the tombstone it has landed, when nothing is."""
+        self.reads += 1
+        if content is None:
+            version = absent_since
+        elif content in self._versions:
+            version = self._versions[content]
+        else:
+            raise Violation(f"{who} got {content!r} of {path!r}, which was never announced")
+        self._saw(path, version, floor, who)
+
+    def succeeded(self, path: bytes, version: Version, floor: tuple[Version, str], who: str) -> None:
+        """A write was answered with success; `version` is what it, or a later one at the same site, became."""
+        self.writes += 1
+        if not version > floor[0]:
+            raise Violation(f"{who} wrote {path!r} as {version}, though {floor[1]} saw {floor[0]} before it began")
+        self._saw(path, version, floor, who)
+
+    def _saw(self, path: bytes, version: Version, floor: tuple[Version, str], who: str) -> None:
+        if version < floor[0]:
+            raise Violation(f"{who} got {path!r} as {version}, though {floor[1]} saw {floor[0]} before it began")
+        if version > self.floor(path)[0]:
+            self._floor[path] = (version, who)

@@ -1,0 +1,163 @@
+"""Directed stories for rules whose windows are narrow: two sites and a reader that is cut off at the right moment.
+
+In all of them ams writes, nyc votes, and sgp reads. ams and sgp never see each other, so that sgp is current by a lease
+of nyc alone; what matters is when that lease ends, on whose clock.
+"""
+
+from collections.abc import Callable
+
+from anycastle.replicator.message import LeaseGrant, LeaseRequest, Message
+from anycastle.replicator.settings import Lease
+from tests.replicator.sim.profile import PATHS, calm
+from tests.replicator.sim.world import World
+
+PATH = PATHS[0]
+FINE = {"random_users": False, "tick_seconds": 0.01, "delay_seconds": 0.002, "disk_seconds": 0.001}
+
+
+class Scripted(World):
+    """A world in which a scenario decides which messages are late or lost."""
+
+    intercept: Callable[[str, str, Message], float | None] | None = None
+    """Returns the delay, None for lost, or a negative number for "as usual"."""
+
+    def delay(self, source: str, target: str, message: Message) -> float | None:
+        delay = self.intercept(source, target, message) if self.intercept else -1.0
+        return super().delay(source, target, message) if delay is not None and delay < 0 else delay
+
+    def cut(self, one: str, other: str) -> None:
+        self.block((one, other), (other, one))
+
+
+def triangle(*, seed: int = 1, told: bool = False, drift: float = 0.02, **rates: float) -> Scripted:
+    """Three members, ams and sgp cut off from each other, all leases of the beginning long over."""
+    world = Scripted(calm(3, lease=Lease(drift=drift), **FINE), seed=seed, told=told)
+    for name, rate in rates.items():
+        world.members[name].rate = rate
+    world.cut("ams", "sgp")
+    return world
+
+
+def reads_at_sgp(world: World, start: float, end: float) -> None:
+    """Somebody asks sgp all the time."""
+    while start < end:
+        world.at(start - world.t, world.read, "sgp", PATH)
+        start += 0.02
+
+
+def late_grant(**how: bool) -> World:
+    """Rule 1, counted from sending: a grant travels for 2.5 s, its grantor stops counting 0.5 s later."""
+    world = triangle(**how)
+    world.run_until(5.0)
+    world.intercept = _only_grants_of_nyc(after=2.5, until=5.9)
+    world.run_until(7.0)
+    world.cut("nyc", "sgp")
+    world.unblock()
+    world.block(("sgp", "nyc"), ("ams", "sgp"), ("sgp", "ams"))
+    world.run_until(9.2)
+    world.write("ams", PATH)
+    reads_at_sgp(world, 9.3, 12.0)
+    world.run_until(16.0)
+    return world
+
+
+def _only_grants_of_nyc(*, after: float, until: float) -> Callable[[str, str, Message], float | None]:
+    """Leases of nyc for sgp: late, and one only."""
+    asked = [0]
+
+    def intercept(source: str, target: str, message: Message) -> float | None:
+        if (source, target) == ("nyc", "sgp") and isinstance(message, LeaseGrant):
+            asked[0] += 1
+            return after if asked[0] == 1 else None
+        return -1.0
+
+    return intercept
+
+
+def slow_reader(**how: bool) -> World:
+    """Rule 1, the drift: the clock of the reader is slow, that of the grantor fast."""
+    world = triangle(drift=0.2, sgp=0.905, nyc=1.1, **how)
+    world.run_until(6.0)
+    granted = _last_grant_to_sgp(world)
+    world.run_until(granted + 2.75)
+    world.write("ams", PATH)
+    reads_at_sgp(world, granted + 2.8, granted + 5.0)
+    world.run_until(granted + 9.0)
+    return world
+
+
+def _last_grant_to_sgp(world: Scripted) -> float:
+    """Let nyc grant one more lease to sgp, then cut them off; returns when it was granted."""
+    granted: list[float] = []
+
+    def intercept(source: str, target: str, message: Message) -> float | None:
+        if isinstance(message, LeaseRequest) and source == "sgp":
+            return None if granted else -1.0
+        if isinstance(message, LeaseGrant) and target == "sgp":
+            granted.append(world.t)
+        return None if granted and not isinstance(message, LeaseGrant) and "sgp" in (source, target) else -1.0
+
+    world.intercept = intercept
+    while not granted:
+        world.run_until(world.t + 0.01)
+    world.run_until(world.t + 0.01)
+    return granted[0]
+
+
+def reborn_reader(**how: bool) -> World:
+    """Rule 1, the incarnation: a grant for a life before the reboot arrives when the new clock has come to its time."""
+    world = triangle(**how)
+    late: list[float] = []
+
+    def intercept(source: str, target: str, message: Message) -> float | None:
+        if isinstance(message, LeaseGrant) and target == "sgp" and source == "nyc":
+            if world.t < 2.0:
+                return -1.0
+            late.append(world.t)
+            return 4.0 if len(late) == 1 else None
+        if isinstance(message, LeaseRequest) and source == "sgp" and world.t > 4.0:
+            return None
+        return -1.0
+
+    world.intercept = intercept
+    world.run_until(4.0)
+    world.crash("sgp", 0.1, reboot=True)
+    world.run_until(6.2)
+    world.write("ams", PATH)
+    reads_at_sgp(world, 6.4, 9.0)
+    world.run_until(14.0)
+    return world
+
+
+def reborn_grantor(**how: bool) -> World:
+    """Rule 3, after a restart: the grantor has forgotten the lease that the reader still holds."""
+    world = triangle(**how)
+    world.run_until(6.0)
+    _last_grant_to_sgp(world)
+    world.crash("nyc", 0.05, reboot=False)
+    world.run_until(world.t + 0.6)
+    world.write("ams", PATH)
+    reads_at_sgp(world, world.t, world.t + 3.0)
+    world.run_until(world.t + 9.0)
+    return world
+
+
+def hasty_runner(**how: bool) -> World:
+    """Rule 4, the stretch: whoever waits has a fast clock, more so than the drift allows."""
+    world = triangle(drift=0.2, ams=1.38, nyc=1.0, sgp=1.0, **how)
+    world.run_until(6.0)
+    granted = _last_grant_to_sgp(world)
+    world.write("ams", PATH)
+    reads_at_sgp(world, granted + 2.0, granted + 3.0)
+    world.run_until(granted + 9.0)
+    return world
+
+
+SCENARIOS: dict[str, Callable[..., World]] = {
+    "lease_from_receipt": late_grant,
+    "lease_undrifted": slow_reader,
+    "lease_any_incarnation": reborn_reader,
+    "restart_forgets_grants": reborn_grantor,
+    "unstretched": hasty_runner,
+}
+"""By the mutant that each of them catches."""
