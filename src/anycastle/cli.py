@@ -6,16 +6,13 @@ is exit status 1; `--json` prints the API's answer as it is.
 
 import argparse
 import asyncio
-import functools
 import logging
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from anycastle import __version__, commands
 from anycastle.clock import SystemClock
-from anycastle.config import ConfigError, load_config
-from anycastle.dns.tables import build_tables
+from anycastle.config import Config, ConfigError, load_config
 from anycastle.errors import AnycastleError
 
 DEFAULT_CONFIG = "/etc/anycastle/anycastle.toml"
@@ -96,16 +93,22 @@ def _add_pki(commands_of: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from anycastle.serve import serve  # everything else starts faster without it
+    from anycastle.check import local_problems  # everything else starts faster without them
+    from anycastle.serve import serve
 
     config = load_config(options.config)
     if options.site is None:
         raise AnycastleError(f"say which member to run with --site; members: {', '.join(config.members)}")
+    settings = config.for_member(options.site)
+    _warn(config)
+    if problems := local_problems(settings):
+        print(*problems, sep="\n", file=sys.stderr)
+        return 2
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s level=%(levelname)s logger=%(name)s %(message)s"
     )
     try:
-        asyncio.run(serve(config, config.for_member(options.site), SystemClock()))
+        asyncio.run(serve(config, settings, SystemClock()))
     except ExceptionGroup as group:
         expected, other = group.split(AnycastleError)
         if other is not None or expected is None:
@@ -122,16 +125,10 @@ def _first(group: ExceptionGroup[AnycastleError]) -> AnycastleError:
 
 def _check(options: argparse.Namespace) -> int:
     """Never touches the network; with --site also what must be there on this machine."""
-    config = load_config(options.config)
-    members = [options.site] if options.site else list(config.members)
-    problems: list[str] = []
-    for member in members:
-        settings = config.for_member(member)
-        if settings.dns is not None:
-            problems += _problem(functools.partial(build_tables, settings.dns))
-            break  # zones, names and geography are the same at every site
-    if options.site:
-        problems += commands.local_problems(config.for_member(options.site))
+    from anycastle.check import check
+
+    config, problems = check(options.config, options.site)
+    _warn(config)
     for problem in problems:
         print(problem, file=sys.stderr)
     if not problems:
@@ -140,12 +137,9 @@ def _check(options: argparse.Namespace) -> int:
     return 2 if problems else 0
 
 
-def _problem(build: Callable[[], object]) -> list[str]:
-    try:
-        build()
-    except AnycastleError as error:
-        return [str(error)]
-    return []
+def _warn(config: Config) -> None:
+    for warning in config.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 if __name__ == "__main__":

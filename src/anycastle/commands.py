@@ -15,7 +15,7 @@ import aiohttp
 from rich.console import Console
 from rich.table import Table
 
-from anycastle.config import Config, MemberConfig, load_config
+from anycastle.config import Config, load_config
 from anycastle.errors import AnycastleError
 from anycastle.replicator import pki
 
@@ -27,13 +27,14 @@ class CommandError(AnycastleError):
     """The member does not run here, or refused."""
 
 
-def choose_member(config: Config, site: str | None) -> MemberConfig:
+def choose_member(config: Config, site: str | None) -> str:
     """The member that `--site` names; without it, the one whose socket is on this machine, if it is one."""
     if site is not None:
-        return config.for_member(site)
-    found = [settings for settings in map(config.for_member, config.members) if settings.control_socket.exists()]
+        config.check_member(site)
+        return site
+    found = [member for member in config.members if config.control_socket(member).exists()]
     if len(found) != 1:
-        here = ", ".join(settings.member for settings in found) or "none"
+        here = ", ".join(found) or "none"
         raise CommandError(f"say which member with --site; running on this machine: {here}")
     return found[0]
 
@@ -59,14 +60,18 @@ def _call(
     body: Json | None,
     timeout_seconds: float,
 ) -> Json:
-    settings = choose_member(load_config(options.config), options.site)
-    call = _request(settings.control_socket, method, path, query, body, timeout_seconds + ANSWER_SECONDS_MAX)
+    config = load_config(options.config)
+    member = choose_member(config, options.site)
+    socket = config.control_socket(member)
+    seconds = timeout_seconds + ANSWER_SECONDS_MAX
     try:
-        status, answer = asyncio.run(call)
-    except (aiohttp.ClientConnectorError, FileNotFoundError, PermissionError) as error:
-        raise CommandError(f"{settings.member} does not answer on {settings.control_socket}: is it running?") from error
+        status, answer = asyncio.run(_request(socket, method, path, query, body, seconds))
     except TimeoutError as error:
-        raise CommandError(f"{settings.member} did not answer within {ANSWER_SECONDS_MAX:.0f} s") from error
+        raise CommandError(f"{member} did not answer within {seconds:.0f} s") from error
+    except (aiohttp.ClientError, OSError) as error:
+        raise CommandError(f"{member} does not answer on {socket}: {_reason(error)}") from error
+    except ValueError as error:
+        raise CommandError(f"{member} gave an answer on {socket} that is not JSON: {error}") from error
     if status >= 400:
         raise CommandError(str(answer.get("error", f"refused with status {status}")))
     return answer
@@ -82,6 +87,19 @@ async def _request(
         session.request(method, f"http://member/api/v1/{path}", params=query, json=body) as response,
     ):
         return response.status, json.loads(await response.text())
+
+
+def _reason(error: aiohttp.ClientError | OSError) -> str:
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    match cause:
+        case FileNotFoundError() | ConnectionRefusedError():
+            return "it is not running"
+        case PermissionError():
+            return "this user may not command it"
+        case aiohttp.ClientError():
+            return "it broke off; was it ended meanwhile?"
+        case _:
+            return str(cause)
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
@@ -235,22 +253,6 @@ def pki_issue(options: argparse.Namespace) -> int:
     certificate, key = pki.issue(options.folder, options.member)
     print(f"made {certificate} and {key}")
     return 0
-
-
-def local_problems(settings: MemberConfig) -> list[str]:
-    """What a member needs on this machine and does not find."""
-    problems = [
-        f"group {group.name}: root {group.root} is not there: expected a folder"
-        for group in settings.replica.groups
-        if not group.root.is_dir()
-    ]
-    tls = settings.link.tls
-    problems += [
-        f"{file} is not there: expected what `anycastle pki` makes"
-        for file in (tls.authority, tls.certificate, tls.key)
-        if not file.is_file()
-    ]
-    return problems
 
 
 # -- how it looks -----------------------------------------------------------------------------------------------------

@@ -5,11 +5,14 @@ relative to the configuration file; `{site}` in a file name stands for the membe
 """
 
 import math
-from dataclasses import dataclass
+import os.path
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from anycastle import config_values as v
-from anycastle.bgp.settings import BgpSettings
+from anycastle.bgp.settings import BgpSettings, Peer
 from anycastle.config_parts import (
     GroupPart,
     LocalPart,
@@ -20,7 +23,7 @@ from anycastle.config_parts import (
     read_route,
     read_site,
 )
-from anycastle.config_read import ConfigError, Fault, Faults, Table, read_toml
+from anycastle.config_read import ConfigError, Fault, Faults, NamedFile, Table, read_toml
 from anycastle.dns.settings import DnsSettings, GeoSettings, SteeredName, SteeredSite, ZoneFile
 from anycastle.health.settings import HealthSettings
 from anycastle.replicator.settings import (
@@ -32,8 +35,12 @@ from anycastle.replicator.settings import (
     Tls,
 )
 
-__all__ = ["Config", "ConfigError", "DashboardSettings", "MemberConfig", "load_config"]
+__all__ = ["Config", "ConfigError", "DashboardSettings", "MemberConfig", "load_config", "read_config"]
 
+CONTROL_SOCKET = "control.sock"
+"""In `state_dir`; whoever may open it may command the member."""
+_TOKEN = re.compile(r"[!-~]{16,}"), "at least 16 printable ASCII characters without spaces"
+_MD5_KEY = re.compile(r"[!#-&(-:<-~]{1,80}"), "1 to 80 printable characters without spaces, quotes and semicolons"
 _TOP = ("cluster", "sites", "witnesses", "groups", "zones", "names", "routes", "geo")
 
 
@@ -64,8 +71,7 @@ class MemberConfig:
 
     @property
     def control_socket(self) -> Path:
-        """Whoever may open it may command this member."""
-        return self.state_dir / "control.sock"
+        return self.state_dir / CONTROL_SOCKET
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,14 +91,31 @@ class Config:
     names: tuple[SteeredName, ...]
     routes: tuple[RoutePart, ...]
     geo: GeoSettings
+    warnings: tuple[Fault, ...] = ()
+    """What may be meant, and more often is not."""
 
-    def for_member(self, member: str) -> MemberConfig:
-        """The settings of one member. Raises ConfigError for a name that is not in the roster."""
+    def check_member(self, member: str) -> None:
+        """Raises ConfigError for a name that is not in the roster."""
         if member not in self.members:
             known = ", ".join(self.members)
             raise ConfigError((Fault(self.file, None, "cluster.members", f"has no {member!r}; members: {known}"),))
-        site = self.sites.get(member)
-        local = site.local if site else self.witnesses[member]
+
+    def control_socket(self, member: str) -> Path:
+        """Where a member listens for commands; needs none of its secrets."""
+        self.check_member(member)
+        return self._path(self._local(member).state_dir, member) / CONTROL_SOCKET
+
+    def for_member(self, member: str) -> MemberConfig:
+        """The settings of one member. Raises ConfigError for a name not in the roster, or secrets that cannot be read.
+
+        Token and keys are read here, so that no member needs those of another.
+        """
+        self.check_member(member)
+        site, local = self.sites.get(member), self._local(member)
+        faults: list[Fault] = []
+        bgp, dashboard = self._bgp(member, site, faults), self._dashboard(member, local, faults)
+        if faults:
+            raise ConfigError(tuple(faults))
         return MemberConfig(
             member=member,
             cluster=self.name,
@@ -106,10 +129,28 @@ class Config:
                 probes=tuple(probe for part in self.sites.values() for probe in part.probes),
             ),
             dns=self._dns(member, site),
-            bgp=self._bgp(member, site),
+            bgp=bgp,
             edge=EdgeSettings(site=member, listen=site.edge_listen) if site and site.edge_listen else None,
-            dashboard=self._dashboard(member, local),
+            dashboard=dashboard,
         )
+
+    def steered_sites(self) -> tuple[SteeredSite, ...]:
+        """What steering knows of every site."""
+        return tuple(
+            SteeredSite(
+                name=name,
+                addresses=part.addresses,
+                coordinates=part.coordinates,
+                cost=part.cost,
+                weight=part.weight,
+                soft_load=part.soft_load,
+                hard_load=part.hard_load,
+            )
+            for name, part in self.sites.items()
+        )
+
+    def _local(self, member: str) -> LocalPart:
+        return self.sites[member].local if member in self.sites else self.witnesses[member]
 
     def _path(self, path: str, member: str) -> Path:
         return (self.file.parent / path.replace("{site}", member)).absolute()
@@ -177,23 +218,12 @@ class Config:
             workers=site.dns_workers,
             zones=self.zones,
             names=self.names,
-            sites=tuple(
-                SteeredSite(
-                    name=name,
-                    addresses=part.addresses,
-                    coordinates=part.coordinates,
-                    cost=part.cost,
-                    weight=part.weight,
-                    soft_load=part.soft_load,
-                    hard_load=part.hard_load,
-                )
-                for name, part in self.sites.items()
-            ),
+            sites=self.steered_sites(),
             geo=self.geo,
             responses_per_second_max=site.dns_responses_per_second,
         )
 
-    def _bgp(self, member: str, site: SitePart | None) -> BgpSettings | None:
+    def _bgp(self, member: str, site: SitePart | None, faults: list[Fault]) -> BgpSettings | None:
         if site is None or site.bgp is None:
             return None
         isolated = {part.name: part.isolated.value == "refuse" for part in self.groups}
@@ -201,7 +231,7 @@ class Config:
             member=member,
             router_id=site.bgp.router_id,
             local_as=site.bgp.local_as,
-            peers=site.bgp.peers,
+            peers=tuple(self._peer(peer, md5_file, member, faults) for peer, md5_file in site.bgp.peers),
             rules=tuple(
                 part.rule(isolated.get(part.group or "", True)) for part in self.routes if member in part.sites
             ),
@@ -209,17 +239,47 @@ class Config:
             user=site.bgp.user,
         )
 
-    def _dashboard(self, member: str, local: LocalPart) -> DashboardSettings | None:
+    def _peer(self, peer: Peer, md5_file: NamedFile | None, member: str, faults: list[Fault]) -> Peer:
+        return replace(peer, md5=self._secret(md5_file, member, *_MD5_KEY, faults))
+
+    def _dashboard(self, member: str, local: LocalPart, faults: list[Fault]) -> DashboardSettings | None:
         if local.dashboard_listen is None:
             return None
-        token = None
-        if local.token_file is not None:
-            token = _secret(self._path(local.token_file, member), self.file)
+        token = self._secret(local.token_file, member, *_TOKEN, faults)
         return DashboardSettings(listen=local.dashboard_listen, token=token)
+
+    def _secret(
+        self, named: NamedFile | None, member: str, form: re.Pattern[str], expected: str, faults: list[Fault]
+    ) -> str | None:
+        """What stands in the file. It is never shown, not even when it is wrong."""
+        if named is None:
+            return None
+        path = self._path(named.name, member)
+        try:
+            secret = path.read_text("ascii").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not ASCII"
+            faults.append(named.fault(f"{path} cannot be read ({reason}): expected {expected}"))
+            return None
+        if not form.fullmatch(secret):
+            faults.append(named.fault(f"{path}: expected {expected}"))
+            return None
+        return secret
 
 
 def load_config(file: Path) -> Config:
     """Read and check the whole file. Raises ConfigError with every fault, in the order of lines."""
+    config, faults = read_config(file)
+    if faults.found:
+        raise ConfigError(faults.in_order())
+    return config
+
+
+def read_config(file: Path) -> tuple[Config, Faults]:
+    """The file, with stand-ins for what is wrong in it, so that what is right can be looked at all the same.
+
+    Raises ConfigError when it cannot be read or is not TOML.
+    """
     values, faults = read_toml(file)
     top = Table(values, "", faults)
     cluster = top.table("cluster")
@@ -231,24 +291,24 @@ def load_config(file: Path) -> Config:
     lease = _read_lease(cluster.table("lease"))
     cluster.done(("name", "members", "members_previous", "tls", "lease"))
 
-    sites = {key: read_site(key, table, file.parent) for key, table in top.table("sites").named().items()}
+    sites = {key: read_site(key, table) for key, table in top.table("sites").named().items()}
     witnesses = {key: _read_witness(table) for key, table in top.table("witnesses").named().items()}
     _check_roster(faults, members, tuple(sites), tuple(witnesses))
     groups = tuple(read_group(key, table, tuple(sites)) for key, table in top.table("groups").named().items())
     group_names = tuple(group.name for group in groups)
     _check_applications(faults, sites, group_names)
-    _check_roots(faults, groups)
-    zones = tuple(_read_zone(table, file.parent) for table in top.tables("zones"))
+    folder = file.absolute().parent
+    _check_roots(faults, folder, groups, {name: site.local.state_dir for name, site in sites.items()})
+    zones = tuple(zone for table in top.tables("zones") if (zone := _read_zone(table, folder)) is not None)
     names = tuple(read_name(table, group_names, tuple(sites)) for table in top.tables("names"))
-    _check_names(faults, names)
+    _check_names(faults, names, sites)
     routes = tuple(
         read_route(table, group_names, tuple(key for key, site in sites.items() if site.bgp))
         for table in top.tables("routes")
     )
-    geo = _read_geo(top.table("geo"), file.parent)
+    geo = _read_geo(top.table("geo"), folder)
     top.done(_TOP)
-    faults.stop()
-    return Config(
+    config = Config(
         file=file.absolute(),
         name=name,
         members=members,
@@ -262,7 +322,9 @@ def load_config(file: Path) -> Config:
         names=names,
         routes=routes,
         geo=geo,
+        warnings=tuple(faults.warned),
     )
+    return config, faults
 
 
 def _read_tls(table: Table) -> Tls:
@@ -293,11 +355,12 @@ def _read_witness(table: Table) -> LocalPart:
     return local
 
 
-def _read_zone(table: Table, folder: Path) -> ZoneFile:
-    file = folder / table.need("file", v.text, "?", '"zones/example.com"')
-    origin = table.take("origin", v.host_name, file.name.lower())
+def _read_zone(table: Table, folder: Path) -> ZoneFile | None:
+    """None when it does not say which file it is."""
+    file = table.need("file", v.text, "", '"zones/example.com"')
+    origin = table.take("origin", v.host_name, Path(file).name.lower())
     table.done(("file", "origin"))
-    return ZoneFile(origin=origin, file=file)
+    return ZoneFile(origin=origin, file=folder / file) if file else None
 
 
 def _read_geo(table: Table, folder: Path) -> GeoSettings:
@@ -328,19 +391,41 @@ def _check_applications(faults: Faults, sites: dict[str, SitePart], groups: tupl
                 faults.add(f"sites.{name}.applications.{group}", f"no such group; groups: {', '.join(groups)}")
 
 
-def _check_roots(faults: Faults, groups: tuple[GroupPart, ...]) -> None:
-    """Two groups over one tree would announce each other's landings for ever."""
+def _check_roots(faults: Faults, folder: Path, groups: tuple[GroupPart, ...], state_dirs: Mapping[str, str]) -> None:
+    """Two groups over one tree would announce each other's landings for ever, and a ledger in a tree its own growth.
+
+    By name only; where a symlink leads, only its own machine can say (`anycastle.check`).
+    """
     for i, group in enumerate(groups):
-        for other in groups[:i]:
-            a, b = Path(group.root), Path(other.root)
-            if a == b or a in b.parents or b in a.parents:
-                faults.add(f"groups.{group.name}.root", f"overlaps the root of group {other.name!r} ({other.root})")
+        others = [(other.root, f"the root of group {other.name!r} ({other.root})") for other in groups[:i]]
+        for site, state_dir in state_dirs.items():
+            root = _plain_path(folder, group.root, site)
+            named = [*others, (state_dir, f"state_dir of {site} ({state_dir})")]
+            found = [what for path, what in named if overlap(root, _plain_path(folder, path, site))]
+            if found:
+                faults.add(f"groups.{group.name}.root", f"overlaps {found[0]}")
+                break
 
 
-def _check_names(faults: Faults, names: tuple[SteeredName, ...]) -> None:
+def _plain_path(folder: Path, path: str, site: str) -> Path:
+    return Path(os.path.normpath(folder / path.replace("{site}", site)))
+
+
+def overlap(a: Path, b: Path) -> bool:
+    """One is the other, or lies in it."""
+    return a == b or a in b.parents or b in a.parents
+
+
+def _check_names(faults: Faults, names: tuple[SteeredName, ...], sites: Mapping[str, SitePart]) -> None:
     for i, name in enumerate(names):
         if any(name.name == other.name for other in names[:i]):
             faults.add(f"names[{i}].name", f"{name.name!r} is steered twice")
+        families = {site: {address.version for address in sites[site].addresses} for site in name.sites or sites}
+        for version in sorted(set().union(*families.values())):
+            without = [site for site, has in families.items() if version not in has]
+            if without:
+                problem = f"only some of its sites have IPv{version} addresses, {', '.join(without)} has none"
+                faults.warn(f"names[{i}]", f"{problem}: who asks for that family is never sent there")
 
 
 def _depth(name: SteeredName) -> int:
@@ -354,13 +439,3 @@ def _distance(a: tuple[float, float], b: tuple[float, float] | None) -> float:
     (lat1, lon1), (lat2, lon2) = (tuple(map(math.radians, place)) for place in (a, b))
     h = math.sin((lat2 - lat1) / 2) ** 2 + math.cos(lat1) * math.cos(lat2) * math.sin((lon2 - lon1) / 2) ** 2
     return 2 * math.asin(min(1.0, math.sqrt(h)))
-
-
-def _secret(path: Path, config: Path) -> str:
-    try:
-        secret = path.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError((Fault(config, None, "dashboard.token_file", f"{path} cannot be read: {error}"),)) from error
-    if len(secret) < 16:
-        raise ConfigError((Fault(config, None, "dashboard.token_file", f"{path}: expected at least 16 characters"),))
-    return secret

@@ -6,13 +6,12 @@ Law: readers note faults in their `Table` and always return a value, so that the
 import ipaddress
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from anycastle import config_values as v
 from anycastle.bgp.settings import Address, Peer, Prefix, RouteRule
-from anycastle.config_read import Expected, Table
+from anycastle.config_read import Expected, NamedFile, Table
 from anycastle.dns.settings import NoneEligible, Policy, SteeredName
 from anycastle.health.settings import Check, DnsCheck, HttpCheck, Probe, TcpCheck
 from anycastle.replicator.settings import Isolated
@@ -34,38 +33,40 @@ class LocalPart:
     link_source: str | None
     body_rate: int | None
     dashboard_listen: tuple[str, int] | None
-    token_file: str | None
+    token_file: NamedFile | None
 
     @classmethod
     def read(cls, table: Table) -> "LocalPart":
         link = table.need("link", v.endpoint, _NOWHERE, '"ams.example.net:7400"')
         any_address = ("0.0.0.0", link[1])
         source = table.take("link_source", v.address, None)
-        dashboard = table.table("dashboard")
+        dashboard_listen, token_file = _read_dashboard(table.table("dashboard"))
         return cls(
             state_dir=table.take("state_dir", v.text, "/var/lib/anycastle"),
             link=link,
             link_listen=table.take("link_listen", v.listener, any_address),
             link_source=str(source) if source else None,
             body_rate=table.take("body_rate", v.bytes_per_second, None),
-            **_read_dashboard(dashboard),
+            dashboard_listen=dashboard_listen,
+            token_file=token_file,
         )
 
 
-def _read_dashboard(table: Table) -> dict[str, Any]:
-    values = {
-        "dashboard_listen": table.take("listen", v.listener, None),
-        "token_file": table.take("token_file", v.text, None),
-    }
+def _read_dashboard(table: Table) -> tuple[tuple[str, int] | None, NamedFile | None]:
+    listen = table.take("listen", v.listener, None)
+    token_file = table.named_file("token_file", v.text)
     table.done(("listen", "token_file"))
-    return values
+    if listen is not None and token_file is None and not ipaddress.ip_address(listen[0]).is_loopback:
+        table.warn("listen", f"{listen[0]} is not a loopback address: whoever reaches it may read without a token")
+    return listen, token_file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BgpPart:
     router_id: ipaddress.IPv4Address
     local_as: int
-    peers: tuple[Peer, ...]
+    peers: tuple[tuple[Peer, NamedFile | None], ...]
+    """Each with the file of its TCP MD5 key, which the member reads that has the session."""
     user: str | None
 
 
@@ -96,7 +97,7 @@ _SITE_KEYS = (
 )
 
 
-def read_site(name: str, table: Table, folder: Path) -> SitePart:
+def read_site(name: str, table: Table) -> SitePart:
     dns, edge, capacity = table.table("dns"), table.table("edge"), table.table("capacity")
     applications = table.table("applications").named_values(v.http_url)
     part = SitePart(
@@ -113,7 +114,7 @@ def read_site(name: str, table: Table, folder: Path) -> SitePart:
         edge_listen=edge.take("listen", v.many(v.listener), ()),
         applications=applications,
         probes=_read_probes(name, table.tables("probes")),
-        bgp=_read_bgp(table.table("bgp"), folder) if table.has("bgp") else None,
+        bgp=_read_bgp(table.table("bgp")) if table.has("bgp") else None,
     )
     if not part.probes:
         table.fault("probes", "expected at least one: a site that nobody probes is never known to be up")
@@ -150,7 +151,15 @@ _PROBE_KEYS = (
 
 
 def _read_probes(site: str, tables: list[Table]) -> tuple[Probe, ...]:
-    return tuple(probe for each in tables if (probe := _read_probe(site, each)) is not None)
+    """Results are told apart by the probe's name, so the same look twice would be one probe with two pulses."""
+    probes: dict[str, Probe] = {}
+    for table in tables:
+        probe = _read_probe(site, table)
+        if probe is not None and probe.name in probes:
+            table.fault("", f"{probe.name} is probed already: expected each probe of a site once")
+        elif probe is not None:
+            probes[probe.name] = probe
+    return tuple(probes.values())
 
 
 def _read_probe(site: str, table: Table) -> Probe | None:
@@ -178,7 +187,7 @@ def _read_check(table: Table) -> tuple[Check, str] | None:
         statuses = table.take("statuses", v.many(v.whole(100, 599)), usual)
         address = table.take("address", v.address, None)
         check = HttpCheck(url=url, statuses=frozenset(statuses), match=match, address=str(address) if address else None)
-        return check, f"http {urlsplit(url).netloc}" + (f" at {address}" if address else "")
+        return check, f"http {_place(url)}" + (f" at {address}" if address else "")
     if "tcp" in kinds:
         host, port = table.take("tcp", v.endpoint, _NOWHERE)
         return TcpCheck(host=host, port=port), f"tcp {host}:{port}"
@@ -186,23 +195,30 @@ def _read_check(table: Table) -> tuple[Check, str] | None:
         host, port = table.take("dns", v.endpoint, _NOWHERE)
         name = table.need("name", v.host_name, "?", '"example.com"')
         kind = table.take("type", v.record_type, "SOA")
-        return DnsCheck(host=host, port=port, name=name, type=kind), f"dns {name} at {host}:{port}"
+        return DnsCheck(host=host, port=port, name=name, type=kind), f"dns {name} {kind} at {host}:{port}"
     return None
 
 
-def _read_bgp(table: Table, folder: Path) -> BgpPart:
+def _place(url: str) -> str:
+    """A URL as it is shown: what tells two probes apart, without a password."""
+    parts = urlsplit(url)
+    place = parts.netloc.rpartition("@")[2] + (parts.path if parts.path != "/" else "")
+    return place + (f"?{parts.query}" if parts.query else "")
+
+
+def _read_bgp(table: Table) -> BgpPart:
     router_id = table.need("router_id", v.ipv4, ipaddress.IPv4Address("192.0.2.1"), '"192.0.2.1"')
     part = BgpPart(
         router_id=router_id,
         local_as=table.need("local_as", v.whole(1, 2**32 - 1), 64500, "64500"),
-        peers=tuple(_read_peer(peer, router_id, folder) for peer in table.tables("peers")),
+        peers=tuple(_read_peer(peer, router_id) for peer in table.tables("peers")),
         user=table.take("user", v.text, None),
     )
     table.done(("router_id", "local_as", "peers", "user"))
     return part
 
 
-def _read_peer(table: Table, router_id: ipaddress.IPv4Address, folder: Path) -> Peer:
+def _read_peer(table: Table, router_id: ipaddress.IPv4Address) -> tuple[Peer, NamedFile | None]:
     address = table.need("address", v.address, _STAND_IN_ADDRESS, '"192.0.2.254"')
     local: Address = router_id
     if address.version == 6:
@@ -219,26 +235,12 @@ def _read_peer(table: Table, router_id: ipaddress.IPv4Address, folder: Path) -> 
         asn=table.need("as", v.whole(1, 2**32 - 1), 64499, "64499"),
         local_address=local,
         port=table.take("port", v.whole(1, 65535), 179),
-        md5=_read_md5(table, folder),
         hold_time_seconds=hold,
         next_hop=table.take("next_hop", v.address, None),
     )
+    md5_file = table.named_file("md5_file", v.text)
     table.done(("address", "as", "local_address", "port", "md5_file", "hold_time", "next_hop"))
-    return peer
-
-
-def _read_md5(table: Table, folder: Path) -> str | None:
-    name = table.take("md5_file", v.text, "")
-    if not name:
-        return None
-    try:
-        key = (folder / name).read_text("ascii").strip()
-    except (OSError, UnicodeDecodeError):
-        table.fault("md5_file", f"{folder / name} cannot be read as ASCII text")
-        return None
-    if not re.fullmatch(r"[!#-&(-:<-~]{1,80}", key):
-        table.fault("md5_file", "expected 1 to 80 printable characters without spaces, quotes and semicolons")
-    return key
+    return peer, md5_file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

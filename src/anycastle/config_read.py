@@ -1,14 +1,14 @@
 """Reading TOML tables so that every fault is found at once, each with its file, line, key and what was expected.
 
 Law: a key is either asked for or a fault. `Table.take` never raises on bad input: it notes a `Fault` and hands back a
-stand-in, so that one run over the file finds everything; `Faults.stop` then refuses the whole.
+stand-in, so that one run over the file finds everything; whoever reads then refuses the whole.
 """
 
 import difflib
 import re
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,6 +46,17 @@ class Fault:
         return f"{place}: {self.key}: {self.problem}" if self.key else f"{place}: {self.problem}"
 
 
+@dataclass(frozen=True, slots=True)
+class NamedFile:
+    """A file that only one member has, and where the configuration names it, for when it cannot be read."""
+
+    name: str
+    at: Fault
+
+    def fault(self, problem: str) -> Fault:
+        return replace(self.at, problem=problem)
+
+
 @dataclass(slots=True)
 class Faults:
     """Everything wrong that was found so far, and where keys stand in the file."""
@@ -53,14 +64,24 @@ class Faults:
     file: Path
     lines: dict[str, int]
     found: list[Fault] = field(default_factory=list)
+    warned: list[Fault] = field(default_factory=list)
+    """What may be meant, and more often is not: said, but no reason to refuse the file."""
 
     def add(self, key: str, problem: str) -> None:
-        self.found.append(Fault(self.file, self._line(key), key, problem))
+        self.found.append(self.at(key, problem))
 
-    def stop(self) -> None:
-        """Raise ConfigError if anything was found, in the order of lines."""
-        if self.found:
-            raise ConfigError(tuple(sorted(self.found, key=lambda fault: (fault.line or 0, fault.key))))
+    def warn(self, key: str, problem: str) -> None:
+        self.warned.append(self.at(key, problem))
+
+    def at(self, key: str, problem: str = "") -> Fault:
+        return Fault(self.file, self._line(key), key, problem)
+
+    def about(self, key: str) -> bool:
+        """Something at this key or below it is wrong."""
+        return any(re.match(re.escape(key) + r"($|[.\[])", fault.key) for fault in self.found)
+
+    def in_order(self) -> tuple[Fault, ...]:
+        return tuple(sorted(self.found, key=lambda fault: (fault.line or 0, fault.key)))
 
     def _line(self, key: str) -> int | None:
         """Of the key, or of the nearest key around it (an inline table stands on one line)."""
@@ -89,6 +110,14 @@ class Table:
 
     def fault(self, name: str, problem: str) -> None:
         self.faults.add(self.key(name) if name else self.place, problem)
+
+    def named_file(self, name: str, parse: Callable[[Any], str]) -> NamedFile | None:
+        """An optional key whose value names a file to be read later, by the member that has it."""
+        file = self.take(name, parse, "")
+        return NamedFile(file, self.faults.at(self.key(name))) if file else None
+
+    def warn(self, name: str, problem: str) -> None:
+        self.faults.warn(self.key(name) if name else self.place, problem)
 
     def take(self, name: str, parse: Callable[[Any], T], default: T) -> T:
         """The value of an optional key."""

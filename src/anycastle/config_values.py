@@ -184,10 +184,14 @@ def host_name(value: Any) -> str:
 
 
 def record_type(value: Any) -> str:
+    """A type of data: ANY, AXFR and the like ask for something else than records of one kind."""
     try:
-        return dns.rdatatype.to_text(dns.rdatatype.from_text(text(value)))
-    except dns.exception.DNSException:
+        kind = dns.rdatatype.from_text(text(value))
+    except (dns.exception.DNSException, ValueError):
         raise Expected('a record type such as "SOA" or "A"') from None
+    if dns.rdatatype.is_metatype(kind) or kind == dns.rdatatype.NONE:
+        raise Expected('a record type such as "SOA" or "A"')
+    return dns.rdatatype.to_text(kind)
 
 
 def one_of(kind: type[E]) -> Callable[[Any], E]:

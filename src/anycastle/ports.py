@@ -4,13 +4,16 @@ Law: answers are made when asked, from the same view and the same ledger that de
 """
 
 import asyncio
+import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+from aiohttp import web
 
 from anycastle import __version__
 from anycastle.app import Member
-from anycastle.config import ConfigError, load_config
+from anycastle.config import ConfigError, MemberConfig, load_config
 from anycastle.dns.explain import explain
 from anycastle.dns.tables import build_tables
 from anycastle.errors import AnycastleError
@@ -24,11 +27,6 @@ from anycastle.reports import conflict_report, flight_reports, group_report, lin
 log = logging.getLogger("anycastle.ports")
 
 FLIGHTS_SHOWN_MAX = 200
-RESTART_FIELDS = ("replica", "link", "health", "bgp", "edge", "dashboard", "state_dir")
-
-
-class NotReady(AnycastleError):
-    """The member has no view yet."""
 
 
 class Ports:
@@ -147,7 +145,7 @@ class Ports:
         config = await asyncio.to_thread(load_config, member.config.file)
         settings = config.for_member(member.settings.member)
         tables = await asyncio.to_thread(build_tables, settings.dns) if settings.dns else None
-        restart = [name for name in RESTART_FIELDS if getattr(settings, name) != getattr(member.settings, name)]
+        restart = list(needs_restart(member.settings, settings))
         if member.dns is not None and tables is not None:
             member.dns.replace(tables)
             member.tables = tables
@@ -169,7 +167,8 @@ class Ports:
 
     def _view(self) -> View:
         if self._member.view is None:
-            raise NotReady("starting: the first round of probes is not over")
+            starting = f"{self._member.settings.member} is starting: the first round of probes is not over"
+            raise web.HTTPServiceUnavailable(text=starting, headers={"Retry-After": "1"})
         return self._member.view
 
     def _content(self, group: str) -> Content:
@@ -190,6 +189,32 @@ class Ports:
 
     def _waits_for(self, newest: Entry, now: float) -> str:
         return self._member.replica.controller.waiting_for(newest.group, newest.origin, newest.seq, now=now)
+
+
+def needs_restart(running: MemberConfig, wanted: MemberConfig) -> Iterator[str]:
+    """What differs and only a start takes up, in the configuration file's words."""
+
+    def of(settings: MemberConfig) -> dict[str, object]:
+        replica, dns = settings.replica, settings.dns
+        return {
+            "cluster.name": settings.cluster,
+            "cluster.members": (replica.members, replica.members_previous),
+            "cluster.lease": replica.lease,
+            "cluster.tls": settings.link.tls,
+            "sites": replica.sites,
+            "groups": (replica.groups, replica.group_names),
+            "coordinates": (settings.coordinates, replica.distance),
+            "state_dir": settings.state_dir,
+            "link": dataclasses.replace(settings.link, tls=running.link.tls),
+            "dns": dns and (dns.listen, dns.workers, dns.responses_per_second_max),
+            "edge": settings.edge,
+            "probes": settings.health,
+            "bgp": settings.bgp,
+            "dashboard": settings.dashboard,
+        }
+
+    before, after = of(running), of(wanted)
+    return (name for name, value in after.items() if value != before[name])
 
 
 def _known(newest: Entry | None) -> dict[str, Any] | None:

@@ -18,12 +18,23 @@ async def serve(config: Config, settings: MemberConfig, clock: Clock) -> None:
     """Until SIGTERM or SIGINT; SIGHUP reloads. Raises AnycastleError, with nothing begun, when it cannot start."""
     with prepare(config, settings, clock) as member:
         ports = Ports(member)
+        reload = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, member.stop)
+        loop.add_signal_handler(signal.SIGHUP, reload.set)
         async with _face(ports, settings), asyncio.TaskGroup() as tasks:
-            loop = asyncio.get_running_loop()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, member.stop)
-            loop.add_signal_handler(signal.SIGHUP, lambda: tasks.create_task(ports.reload_or_log()))
+            reloading = tasks.create_task(_reload(ports, reload))
             await member.run()
+            reloading.cancel()
+
+
+async def _reload(ports: Ports, wanted: asyncio.Event) -> None:
+    """One after the other; signals that come meanwhile ask for one more."""
+    while True:
+        await wanted.wait()
+        wanted.clear()
+        await ports.reload_or_log()
 
 
 @contextlib.asynccontextmanager
@@ -31,10 +42,13 @@ async def _face(ports: Ports, settings: MemberConfig) -> AsyncIterator[None]:
     """The Unix socket for commands, and the dashboard where configured."""
     async with contextlib.AsyncExitStack() as undo:
         path = settings.control_socket
-        path.unlink(missing_ok=True)
         unix = await _runner(undo, make_app(ports, token=None))
-        await web.UnixSite(unix, str(path)).start()
-        path.chmod(0o600)
+        try:
+            path.unlink(missing_ok=True)  # of a run that was killed: the ledger is ours, so nobody listens there
+            await web.UnixSite(unix, str(path)).start()
+            path.chmod(0o600)
+        except OSError as error:
+            raise StartError(f"cannot listen for commands on {path}: {error.strerror or error}") from error
         if settings.dashboard is not None:
             host, port = settings.dashboard.listen
             tcp = await _runner(undo, make_app(ports, token=settings.dashboard.token))

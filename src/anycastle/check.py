@@ -1,0 +1,175 @@
+"""Everything that can be found wrong before anything starts: in the configuration, the files it names, this machine.
+
+Laws: all of it at once, as far as one fault does not hide another; nothing is made, changed, bound or asked over the
+network. `anycastle check` says it, and `anycastle serve` looks at its own machine the same way before it begins.
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from cryptography import x509
+
+from anycastle.bgp.process import program
+from anycastle.bgp.rundir import account
+from anycastle.config import Config, ConfigError, MemberConfig, overlap, read_config
+from anycastle.config_read import Faults
+from anycastle.dns.geo_load import GeoError, load_geo
+from anycastle.dns.master import load_zone
+from anycastle.dns.settings import DnsSettings, GeoSettings
+from anycastle.dns.tables import build_tables
+from anycastle.errors import AnycastleError
+from anycastle.replicator.pki import server_context, server_name
+from anycastle.replicator.settings import GroupSettings, Tls
+
+SOCKET_PATH_BYTES_MAX = 107
+"""`sun_path` of unix(7), less the closing NUL."""
+
+
+def check(file: Path, member: str | None) -> tuple[Config, list[str]]:
+    """The configuration and all its problems, a line each; with `member` its machine's too. Raises ConfigError."""
+    config, faults = read_config(file)
+    problems = [str(fault) for fault in faults.in_order()]
+    problems += table_problems(config)
+    if member is not None:
+        problems += _member_problems(config, faults, member)
+    return config, list(dict.fromkeys(problems))
+
+
+def table_problems(config: Config) -> list[str]:
+    """Of zones, steered names and geography, which are the same at every site."""
+    problems: list[str] = []
+    for zone in config.zones:
+        try:
+            load_zone(zone)
+        except AnycastleError as error:
+            problems.append(str(error))
+    sites = config.steered_sites()
+    try:
+        # What no zone shows by itself: names outside of all zones, a delegation that is missing.
+        build_tables(
+            DnsSettings(
+                member="check",
+                listen=(),
+                workers=1,
+                zones=config.zones,
+                names=config.names,
+                sites=sites,
+                geo=GeoSettings(),
+            )
+        )
+    except AnycastleError as error:
+        problems.append(str(error))
+    try:
+        load_geo(config.geo, sites)
+    except GeoError as error:
+        problems += error.faults
+    return list(dict.fromkeys(problems))
+
+
+def _member_problems(config: Config, faults: Faults, member: str) -> list[str]:
+    """Only of tables in which nothing is wrong: a stand-in would give a second, misleading line."""
+    if faults.about("cluster") or faults.about(f"sites.{member}") or faults.about(f"witnesses.{member}"):
+        return []
+    groups = tuple(group for group in config.groups if not faults.about(f"groups.{group.name}"))
+    try:
+        return local_problems(dataclasses.replace(config, groups=groups).for_member(member))
+    except ConfigError as error:
+        return [str(fault) for fault in error.faults]
+
+
+def local_problems(settings: MemberConfig) -> list[str]:
+    """What a member needs on this machine and does not find."""
+    problems = _state_problems(settings)
+    problems += _root_problems(settings)
+    problems += _certificate_problems(settings.link.tls, settings.member)
+    if settings.bgp is not None:
+        for needed in (program, lambda user=settings.bgp.user: account(user)):
+            try:
+                needed()
+            except AnycastleError as error:
+                problems.append(str(error))
+    return problems
+
+
+def _state_problems(settings: MemberConfig) -> list[str]:
+    socket, folder = os.fsencode(settings.control_socket), settings.state_dir
+    problems = []
+    if len(socket) > SOCKET_PATH_BYTES_MAX:
+        problems.append(
+            f"state_dir {folder}: expected a shorter path, for {settings.control_socket.name} in it would have "
+            f"{len(socket)} bytes and a Unix socket at most {SOCKET_PATH_BYTES_MAX}"
+        )
+    there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    if not there.is_dir():
+        problems.append(f"state_dir {folder} cannot be made: {there} is not a folder")
+    elif not os.access(there, os.W_OK | os.X_OK):
+        problems.append(f"state_dir {folder} is not writable: expected a folder this user may write to")
+    return problems
+
+
+def _root_problems(settings: MemberConfig) -> list[str]:
+    problems = []
+    state = ("state_dir", Path(os.path.realpath(settings.state_dir)))
+    real: list[tuple[str, Path]] = [state]
+    for group in settings.replica.groups:
+        problem = _root_problem(group)
+        if problem:
+            problems.append(problem)
+            continue
+        root = Path(os.path.realpath(group.root))
+        problems += [
+            f"group {group.name}: root {group.root} is {root}, which overlaps {what} ({other})"
+            for what, other in real
+            if overlap(root, other)
+        ]
+        real.append((f"the root of group {group.name}", root))
+    return problems
+
+
+def _root_problem(group: GroupSettings) -> str:
+    where = f"group {group.name}: root {group.root}"
+    if not group.root.exists():
+        return f"{where} is not there: expected a folder"
+    if not group.root.is_dir():
+        return f"{where} is not a folder: expected one"
+    if not os.access(group.root, os.R_OK | os.W_OK | os.X_OK):
+        return f"{where} is not writable: expected a folder this user may read and write"
+    return ""
+
+
+def _certificate_problems(tls: Tls, member: str) -> list[str]:
+    missing = [file for file in (tls.authority, tls.certificate, tls.key) if not file.is_file()]
+    if missing:
+        return [f"{file} is not there: expected what `anycastle pki` makes" for file in missing]
+    try:
+        server_context(tls)
+        return list(_identity_problems(tls, member))
+    except AnycastleError as error:
+        return [str(error)]
+
+
+def _identity_problems(tls: Tls, member: str) -> Iterable[str]:
+    """The others would turn such a certificate away, or take us for somebody else."""
+    certificate = x509.load_pem_x509_certificate(tls.certificate.read_bytes())
+    authorities = x509.load_pem_x509_certificates(tls.authority.read_bytes())
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        named = names.get_values_for_type(x509.DNSName)
+    except x509.ExtensionNotFound:
+        named = []
+    if named != [server_name(member)]:
+        yield f"{tls.certificate} names {', '.join(named) or 'nobody'}: expected {server_name(member)}"
+    if not any(_signed_by(certificate, authority) for authority in authorities):
+        yield f"{tls.certificate} is not signed by {tls.authority}: expected both from the same `anycastle pki init`"
+
+
+def _signed_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+    from cryptography.exceptions import InvalidSignature
+
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
