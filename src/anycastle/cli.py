@@ -64,11 +64,11 @@ def _parser() -> argparse.ArgumentParser:
     wait = add("wait", commands.wait, "block until a path has landed")
     wait.add_argument("place", metavar="GROUP:PATH")
     wait.add_argument("--sites", default="all", help="all, or names joined by commas")
-    wait.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS")
+    wait.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="default 60")
     explain = add("explain", commands.explain, "the answer a client would get, and every reason")
     explain.add_argument("name", metavar="NAME")
     explain.add_argument("--client", metavar="IP", help="address or network of the client")
-    explain.add_argument("--type", default="A")
+    explain.add_argument("--type", default="A", help="A (default), AAAA, or any other record type")
     for name, run, help in (
         ("drain", commands.drain, "move users away from a site; survives restarts"),
         ("undrain", commands.undrain, "take a drain back"),
@@ -84,11 +84,11 @@ def _add_pki(commands_of: "argparse._SubParsersAction[argparse.ArgumentParser]")
     pki = commands_of.add_parser("pki", help="make the authority and the members' certificates")
     verbs = pki.add_subparsers(required=True, metavar="VERB")
     init = verbs.add_parser("init", help="make the cluster's certificate authority")
-    init.add_argument("folder", type=Path)
+    init.add_argument("folder", type=Path, metavar="FOLDER", help="where ca.pem and ca.key are put")
     init.set_defaults(run=commands.pki_init)
     issue = verbs.add_parser("issue", help="make a member's key and certificate")
-    issue.add_argument("folder", type=Path)
-    issue.add_argument("member")
+    issue.add_argument("folder", type=Path, metavar="FOLDER", help="the authority's; MEMBER.pem and .key are put there")
+    issue.add_argument("member", metavar="MEMBER", help="a name in cluster.members")
     issue.set_defaults(run=commands.pki_issue)
 
 

@@ -144,11 +144,19 @@ def lag(options: argparse.Namespace) -> int:
     ]
     _show("lag", ("group", "origin", "site", "known", "landed up to", "gaps", "oldest missing for"), rows)
     flights = [
-        (f["group"], f["path"], f["origin"], f["size_bytes"], _age(f["age_seconds"]), ", ".join(f["waiting"]))
+        (
+            f["group"],
+            f["path"],
+            f["origin"],
+            f["size_bytes"],
+            _age(f["age_seconds"]),
+            ", ".join(f["waiting"]),
+            f["reason"],
+        )
         for f in answer["flights"]
     ]
     if flights:
-        _show("in flight", ("group", "path", "origin", "bytes", "for", "not landed at"), flights)
+        _show("in flight", ("group", "path", "origin", "bytes", "for", "not landed at", "why"), flights)
     return 0
 
 
@@ -295,11 +303,17 @@ def _link(link: Json) -> tuple[str, str, str, str]:
 
 def _show_routes(sessions: list[Json]) -> None:
     rows = [
-        (s["peer"], s["asn"], s["state"], r["prefix"], r["wanted"], r["acknowledged"], r["reason"])
+        (s["peer"], s["asn"], _session(s), r["prefix"], r["wanted"], r["acknowledged"], r["reason"])
         for s in sessions
         for r in s["routes"]
     ]
     _show("routes", ("peer", "as", "session", "prefix", "wanted", "acknowledged", "why"), rows)
+
+
+def _session(session: Json) -> str:
+    """A session that is not up says why."""
+    why = session["reason"] if session["state"] != "up" else ""
+    return f"{session['state']}: {why}" if why else str(session["state"])
 
 
 def _age(seconds: float) -> str:
