@@ -12,7 +12,7 @@ from tests.replicator.sim.profile import calm, draw
 from tests.replicator.sim.scenario import SCENARIOS
 from tests.replicator.sim.world import Unsettled, World
 
-SEEDS = range(20)
+SEEDS = range(16)
 SEEDS_PER_MUTANT_MAX = 40
 ROOT = Path(__file__).parents[2]
 

@@ -308,7 +308,7 @@ class World:
                     return f"{member.name} has {origin} at {sorted(seqs)}"
         sites = [member for member in alive if not member.witness]
         for site in sites:
-            if site.disk.pending or not all(site.disk.as_recorded(path) for path in site.disk.files):
+            if site.disk.pending or site.dirty():
                 return f"{site.name} has not landed or journaled everything"
             if site.disk.files != sites[0].disk.files:
                 raise Violation(f"{site.name} and {sites[0].name} came to rest with different files")
