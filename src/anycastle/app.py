@@ -11,9 +11,8 @@ that answer users open after the first round of probes; routes are withdrawn bef
 import asyncio
 import contextlib
 import logging
-import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 
 from anycastle import talk
@@ -30,7 +29,7 @@ from anycastle.health.judge import Judge
 from anycastle.health.observe import Result
 from anycastle.health.probe import Prober
 from anycastle.health.report import DecisionReport
-from anycastle.health.view import View
+from anycastle.health.view import SiteView, View
 from anycastle.replicator.edge import Edge
 from anycastle.replicator.event import Event, LinkDown, LinkUp
 from anycastle.replicator.fence import rosters_compatible
@@ -38,6 +37,7 @@ from anycastle.replicator.ledger import Ledger
 from anycastle.replicator.message import PROTOCOL, Hello
 from anycastle.replicator.peer import Links
 from anycastle.replicator.replica import Replica
+from anycastle.replicator.schema import LedgerError
 from anycastle.world import Facts, build_view, differs, is_worse, news
 
 log = logging.getLogger("anycastle.app")
@@ -46,9 +46,17 @@ BETTER_SECONDS = 1.0
 """Better news waits until the last view is this old (design section 8)."""
 REBUILD_SECONDS = 0.5
 """Time alone changes a view too: silence grows, leases lapse."""
+PAUSE_SECONDS = 0.01
+"""Between two views: a burst of changes costs one, and worse news waits no longer than this."""
+REBUILD_PAUSE = 4
+"""Pauses of so many times what a view took leave most of the loop to others, however much is in flight."""
 TALK_SECONDS = 0.5
+HEARD_LATELY_SECONDS = 3 * TALK_SECONDS
+"""A site that talked within this is known as it is; what is shown of it then is what a member cut off goes by."""
 HEALTH_KEPT_SECONDS = 5.0
 DECISIONS_KEPT = 500
+REQUESTS_COUNTED_MAX = 100_000
+"""In one second; more than one edge can answer."""
 FIRST_ROUND_SECONDS_MAX = 15.0
 """Probes bound themselves; this only guards against a fault of ours."""
 
@@ -73,8 +81,12 @@ class Member:
         self.talk_refused = 0
         self.link_since: dict[str, float] = {}
         """When the link to each member last came or went."""
-        self.requests: deque[float] = deque(maxlen=100_000)
+        self.requests: deque[float] = deque(maxlen=REQUESTS_COUNTED_MAX)
+        """When the requests of the last second came."""
         self._told: talk.Talk | None = None
+        self._health_lost = False
+        """The last try to keep it failed, and that was said."""
+        self._remembered: dict[str, SiteView] = {}
         self._changed = asyncio.Event()
         self._stop = asyncio.Event()
 
@@ -151,46 +163,73 @@ class Member:
         self._stop.set()
 
     async def run(self) -> None:
-        """Until `stop`; everything but what `prepare` took is closed when it returns."""
-        async with asyncio.TaskGroup() as tasks:
-            background = [
-                tasks.create_task(self.links.run()),
-                tasks.create_task(self.replica.run(self.links)),
-                tasks.create_task(self.prober.run()),
-                tasks.create_task(self._talk()),
-                tasks.create_task(self._keep_health()),
-            ]
-            await self._first_round()
-            self._publish(self._build())
-            await self._open(tasks, background)
-            background.append(tasks.create_task(self._publish_changes()))
+        """Until `stop`; everything but what `prepare` took is closed when it returns.
+
+        The announcer outlives the rest: in order it withdraws while all else still works, and after a fault of any
+        other part it withdraws before the error goes on.
+        """
+        try:
+            async with asyncio.TaskGroup() as outer:
+                try:
+                    async with asyncio.TaskGroup() as tasks:
+                        await self._live(tasks, outer)
+                finally:
+                    await self._withdraw()
+        finally:
+            if self.dns is not None:
+                await self.dns.close()
+        await self._save_health()
+
+    async def _live(self, tasks: asyncio.TaskGroup, outer: asyncio.TaskGroup) -> None:
+        """From the first link to the last goodbye."""
+        background = [
+            tasks.create_task(self.links.run()),
+            tasks.create_task(self.replica.run(self.links)),
+            tasks.create_task(self.prober.run()),
+            tasks.create_task(self._talk()),
+            tasks.create_task(self._keep_health()),
+        ]
+        if await self._unless_stopped(self._begin(tasks, outer, background)):
             log.info("member=%s event=ready", self.settings.member)
             await self._stop.wait()
-            log.info("member=%s event=stopping", self.settings.member)
-            if self.announcer is not None:
-                await self.announcer.close()
-            for task in reversed(background):
-                task.cancel()
-        if self.dns is not None:
-            await self.dns.close()
-        self._save_health()
+        log.info("member=%s event=stopping", self.settings.member)
+        await self._withdraw()
+        for task in reversed(background):
+            task.cancel()
 
-    async def _first_round(self) -> None:
+    async def _unless_stopped(self, step: Coroutine[None, None, None]) -> bool:
+        """Do one step of the start; False when `stop` came first, and then the step was given up."""
+        async with asyncio.TaskGroup() as race:
+            stopping = race.create_task(self._stop.wait())
+            working = race.create_task(step)
+            await asyncio.wait((stopping, working), return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            working.cancel()
+        return not self._stop.is_set()
+
+    async def _begin(
+        self, tasks: asyncio.TaskGroup, outer: asyncio.TaskGroup, background: "list[asyncio.Task[None]]"
+    ) -> None:
+        """Know something, then serve users."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FIRST_ROUND_SECONDS_MAX):
                 await self.prober.first_round()
-
-    async def _open(self, tasks: asyncio.TaskGroup, background: "list[asyncio.Task[None]]") -> None:
-        """Begin to serve users."""
+        self._publish(self._build())
+        assert self.view is not None
+        background.append(tasks.create_task(self._publish_changes()))
         if self.edge is not None:
             background.append(tasks.create_task(self.edge.run()))
         if self.dns is not None:
             assert self.tables is not None
-            assert self.view is not None
             await self.dns.start(self.tables, self.view)
             background.append(tasks.create_task(self.dns.run()))
+            self.dns.publish(self.view)  # it may have moved on while the workers started
         if self.announcer is not None:
-            background.append(tasks.create_task(self.announcer.run()))
+            outer.create_task(self.announcer.run())
+
+    async def _withdraw(self) -> None:
+        if self.announcer is not None:
+            await self.announcer.close()
 
     # -- the view -------------------------------------------------------------------------------------------------
 
@@ -199,23 +238,24 @@ class Member:
         self._changed.set()
 
     async def _publish_changes(self) -> None:
-        published_at = self.clock.now()
+        published_at, patience = self.clock.now(), REBUILD_SECONDS
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(REBUILD_SECONDS):
+                async with asyncio.timeout(patience):
                     await self._changed.wait()
             self._changed.clear()
+            began, patience = self.clock.now(), REBUILD_SECONDS
             view = self._build()
+            held = published_at + BETTER_SECONDS - began
             if not differs(self.view, view):
                 self._refresh(view)
-                continue
-            wait = published_at + BETTER_SECONDS - self.clock.now()
-            if wait > 0 and not is_worse(self.view, view):
-                await asyncio.sleep(min(wait, REBUILD_SECONDS / 10))
-                self._changed.set()
-                continue
-            self._publish(view)
-            published_at = self.clock.now()
+            elif held > 0 and not is_worse(self.view, view):
+                patience = min(held, REBUILD_SECONDS)
+            else:
+                self._publish(view)
+                published_at = began
+            took = self.clock.now() - began
+            await asyncio.sleep(max(PAUSE_SECONDS, REBUILD_PAUSE * took))
 
     def _refresh(self, view: View) -> None:
         """Nothing to publish; but the local nameserver may have fallen ill, and lag grows by itself."""
@@ -225,7 +265,8 @@ class Member:
 
     def _build(self) -> View:
         now, settings = self.clock.now(), self.settings
-        self.judge.links(self.links.connected())
+        connected = self.links.connected()
+        self.judge.links(connected)
         own = self._own_talk(now)
         if self._told is not None and own.standing != self._told.standing:
             self.tell_now()
@@ -235,14 +276,19 @@ class Member:
             member=settings.member,
             sites=sites,
             judgements=self.judge.judgements(now=now),
-            isolated=self.judge.isolated(now=now),
+            isolated=bool(settings.link.peers) and not connected,
             drained={site: self.drains.drained(site) for site in sites},
             standing={site: self._standing(site, now) for site in sites},
             pending={site: self.replica.pending(site) for site in sites},
             own=own,
             heard={member: said for member, (said, at) in self.heard.items() if at >= oldest},
+            remembered=self._remembered,
         )
-        return build_view(facts, self.view, now=now)
+        view = build_view(facts, self.view, now=now)
+        for site, (_, at) in self.heard.items():
+            if site in view.sites and site in connected and now - at <= HEARD_LATELY_SECONDS:
+                self._remembered[site] = view.sites[site]
+        return view
 
     def _standing(self, site: str, now: float) -> dict[str, str]:
         """Group -> why a site is not to be counted on: what its leases say, and what it says of itself."""
@@ -271,14 +317,19 @@ class Member:
     # -- what members tell each other -----------------------------------------------------------------------------
 
     def _own_talk(self, now: float) -> talk.Talk:
-        recent = sum(at > now - 1.0 for at in self.requests)
         return talk.Talk(
             observations=self.judge.observations(now=now),
             overrides=self.drains.overrides(),
-            load=float(recent),
+            load=self._load(now),
             announced=tuple(sorted(self.announcer.announced())) if self.announcer else (),
             standing=self.replica.standing(now=now),
         )
+
+    def _load(self, now: float) -> float:
+        """Requests of the last second. Each is looked at once more in its life, when it leaves."""
+        while self.requests and self.requests[0] <= now - 1.0:
+            self.requests.popleft()
+        return float(len(self.requests))
 
     async def _talk(self) -> None:
         while True:
@@ -297,7 +348,10 @@ class Member:
         self.heard[member] = (said, now)
         self.judge.hear(member, said.observations, now=now)
         if self.drains.merge(said.overrides):
-            self.keep_drains()
+            try:
+                self.keep_drains()
+            except LedgerError as error:  # in force all the same, and the others say it again after a restart
+                log.error("event=drains-not-kept reason=%s", error)
         self.note()
 
     def _probed(self, result: Result) -> None:
@@ -341,11 +395,19 @@ class Member:
     async def _keep_health(self) -> None:
         while True:
             await asyncio.sleep(HEALTH_KEPT_SECONDS)
-            self._save_health()
+            await self._save_health()
 
-    def _save_health(self) -> None:
-        wall = f"{self.clock.wall():.0f} ".encode()
-        self.ledger.put("health", wall + self.judge.snapshot(now=self.clock.now()))
+    async def _save_health(self) -> None:
+        """In a thread, for a commit waits for the disk. A ledger that takes none costs only the memory of health."""
+        kept = f"{self.clock.wall():.0f} ".encode() + self.judge.snapshot(now=self.clock.now())
+        try:
+            await asyncio.to_thread(self.ledger.put, "health", kept)
+        except LedgerError as error:
+            if not self._health_lost:
+                log.error("event=health-not-kept reason=%s", error)
+            self._health_lost = True
+        else:
+            self._health_lost = False
 
     def _restore_health(self) -> None:
         wall, _, saved = (self.ledger.get("health") or b"").partition(b" ")
@@ -366,8 +428,6 @@ def _make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StartError(f"state_dir {path} cannot be made: {error.strerror}") from error
-    if not os.access(path, os.W_OK | os.X_OK):
-        raise StartError(f"state_dir {path} is not writable: expected a folder this user may write to")
 
 
 def _check_ports(listen: tuple[tuple[str, int], ...]) -> None:

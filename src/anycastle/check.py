@@ -31,14 +31,15 @@ def check(file: Path, member: str | None) -> tuple[Config, list[str]]:
     """The configuration and all its problems, a line each; with `member` its machine's too. Raises ConfigError."""
     config, faults = read_config(file)
     problems = [str(fault) for fault in faults.in_order()]
-    problems += table_problems(config)
+    together = not (faults.about("zones") or faults.about("names"))
+    problems += table_problems(config, together=together)
     if member is not None:
         problems += _member_problems(config, faults, member)
     return config, list(dict.fromkeys(problems))
 
 
-def table_problems(config: Config) -> list[str]:
-    """Of zones, steered names and geography, which are the same at every site."""
+def table_problems(config: Config, *, together: bool) -> list[str]:
+    """Of zones, steered names and geography, which are the same at every site; `together` also one against another."""
     problems: list[str] = []
     for zone in config.zones:
         try:
@@ -46,21 +47,15 @@ def table_problems(config: Config) -> list[str]:
         except AnycastleError as error:
             problems.append(str(error))
     sites = config.steered_sites()
-    try:
-        # What no zone shows by itself: names outside of all zones, a delegation that is missing.
-        build_tables(
-            DnsSettings(
-                member="check",
-                listen=(),
-                workers=1,
-                zones=config.zones,
-                names=config.names,
-                sites=sites,
-                geo=GeoSettings(),
-            )
+    if together:
+        # Names outside of all zones, a delegation that is missing. Geography comes by itself: it tells more of it.
+        settings = DnsSettings(
+            member="check", listen=(), workers=1, zones=config.zones, names=config.names, sites=sites, geo=GeoSettings()
         )
-    except AnycastleError as error:
-        problems.append(str(error))
+        try:
+            build_tables(settings)
+        except AnycastleError as error:
+            problems.append(str(error))
     try:
         load_geo(config.geo, sites)
     except GeoError as error:

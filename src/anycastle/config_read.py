@@ -43,7 +43,7 @@ class Fault:
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else str(self.file)
-        return f"{place}: {self.key}: {self.problem}" if self.key else f"{place}: {self.problem}"
+        return f"{place}: {_printable(self.key)}: {self.problem}" if self.key else f"{place}: {self.problem}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +175,11 @@ class Table:
             return stand_in
 
 
+def _printable(key: str) -> str:
+    """A quoted key may hold anything, and a fault is one line."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in key)
+
+
 def show(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
@@ -192,7 +197,8 @@ def read_toml(file: Path) -> tuple[dict[str, Any], Faults]:
     except tomllib.TOMLDecodeError as error:
         at = re.search(r"\(at line (\d+), column \d+\)", str(error))
         problem = re.sub(r"\s*\(at .*\)$", "", str(error))
-        raise ConfigError((Fault(file, int(at[1]) if at else None, "", f"is not TOML: {problem}"),)) from error
+        line = int(at[1]) if at else len(text.splitlines())  # it says "at end of document"
+        raise ConfigError((Fault(file, line, "", f"is not TOML: {problem}"),)) from error
 
 
 def key_lines(text: str) -> dict[str, int]:

@@ -168,9 +168,14 @@ def own_listener(value: Any) -> tuple[str, int]:
 
 
 def http_url(value: Any) -> str:
-    parts = urlsplit(value) if isinstance(value, str) else None
-    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
-        raise Expected('a URL such as "http://127.0.0.1:8080"')
+    expected = Expected('a URL such as "http://127.0.0.1:8080"')
+    try:
+        parts = urlsplit(text(value))
+        fits = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a bracket without its other, a port out of range
+        raise expected from None
+    if not fits:
+        raise expected
     return str(value)
 
 

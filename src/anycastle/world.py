@@ -7,6 +7,8 @@ speaks anew only of itself (design section 7: it freezes what it knew, and leave
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import msgspec
+
 from anycastle.health.judge import Judgement
 from anycastle.health.view import GroupView, Health, SiteView, View, show_path
 from anycastle.talk import Talk
@@ -27,20 +29,30 @@ class Facts:
     """Site -> group -> content prefix -> since when."""
     own: Talk
     heard: Mapping[str, Talk]
+    remembered: Mapping[str, SiteView]
+    """Site -> how it was shown when it was last heard."""
 
 
 def build_view(facts: Facts, previous: View | None, *, now: float) -> View:
     """The next snapshot."""
     sites = {}
     for site in facts.sites:
-        frozen = previous.sites.get(site) if previous and facts.isolated and site != facts.member else None
-        sites[site] = frozen or _site(site, facts)
+        kept = facts.remembered.get(site) if facts.isolated and site != facts.member else None
+        sites[site] = _frozen(kept, facts, site) if kept else _site(site, facts)
     return View(
         member=facts.member,
         generation=previous.generation + 1 if previous else 1,
         at=now,
         sites=sites,
         isolated=facts.isolated,
+    )
+
+
+def _frozen(kept: SiteView, facts: Facts, site: str) -> SiteView:
+    """What was known of a site, but for its health (probes may still reach what links do not) and operators' words."""
+    judged = facts.judgements[site]
+    return msgspec.structs.replace(
+        kept, health=judged.health, reason=judged.reason, since=judged.since, drained=facts.drained[site]
     )
 
 
@@ -55,7 +67,7 @@ def _site(site: str, facts: Facts) -> SiteView:
             group: GroupView(
                 current=not reason,
                 current_reason=reason or "holds leases from a majority",
-                pending=facts.pending[site][group],
+                pending=facts.pending[site].get(group, {}),  # a witness has no content to count
             )
             for group, reason in facts.standing[site].items()
         },
@@ -74,17 +86,23 @@ def is_worse(old: View | None, new: View) -> bool:
     """Some site may take fewer users than before: to be published at once. Better news may wait a moment."""
     if old is None or (new.isolated and not old.isolated):
         return True
+    if old.sites.keys() - new.sites.keys():
+        return True
     return any(_site_is_worse(old.sites.get(name), site) for name, site in new.sites.items())
 
 
 def _site_is_worse(old: SiteView | None, new: SiteView) -> bool:
     if old is None or new.drained - old.drained or (old.health is Health.UP and new.health is not Health.UP):
         return True
-    for name, group in new.groups.items():
-        before = old.groups.get(name)
-        if before is None or (before.current and not group.current) or group.pending.keys() - before.pending.keys():
-            return True
-    return bool(old.announced - new.announced)
+    if old.announced - new.announced or old.groups.keys() - new.groups.keys():
+        return True
+    return any(_group_is_worse(old.groups.get(name), group) for name, group in new.groups.items())
+
+
+def _group_is_worse(old: GroupView | None, new: GroupView) -> bool:
+    if old is None or (old.current and not new.current):
+        return True
+    return any(prefix not in old.pending or since < old.pending[prefix] for prefix, since in new.pending.items())
 
 
 def news(old: View | None, new: View) -> tuple[str, ...]:
