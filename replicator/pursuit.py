@@ -109,11 +109,10 @@ class Pursuit:
         """Up to where to ask, 0 for not now. The own journal's entries are their own first question."""
         if now - fence.asked_at < self._query_seconds:
             return 0
-        recorded = self._recorded.get(journal)
-        patience = self._query_seconds if journal[1] == self._member else self._patience_seconds
-        if now - fence.since >= patience:
-            return recorded
-        return fence.wanted if fence.wanted > self._fenced.get(journal) else 0
+        own = journal[1] == self._member
+        if now - fence.since >= (self._query_seconds if own else self._patience_seconds):
+            return self._recorded.get(journal)
+        return fence.wanted if not own and fence.wanted > self._fenced.get(journal) else 0
 
     def obstacle(self, journal: Journal, seq: int, *, now: float) -> str:
         """Why `seq` is not fenced, for people; the empty string when nothing is in the way."""
