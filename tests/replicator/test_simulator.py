@@ -12,7 +12,7 @@ from tests.replicator.sim.profile import calm, draw
 from tests.replicator.sim.scenario import SCENARIOS
 from tests.replicator.sim.world import Unsettled, World
 
-SEEDS = range(16)
+SEEDS = range(12)
 SEEDS_PER_MUTANT_MAX = 40
 ROOT = Path(__file__).parents[2]
 

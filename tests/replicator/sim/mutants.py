@@ -14,7 +14,7 @@ from unittest.mock import patch
 from anycastle.replicator import controller, fence, gate
 from anycastle.replicator import event as e
 from anycastle.replicator.coarse import Marks
-from tests.replicator.sim import world
+from tests.replicator.sim import scenario, world
 from tests.replicator.sim.disk import GROUP
 from tests.replicator.sim.member import Member
 
@@ -159,7 +159,10 @@ MUTANTS = {
     "roster_direct": Mutant(
         "8",
         "both majorities while the roster changes",
-        ((world, "rosters_compatible", lambda *_: ""),),
+        (
+            (world, "rosters_compatible", lambda *_: ""),
+            (scenario, "during", lambda old, new, *, moved: (new,) if moved else (old,)),
+        ),
         joint=False,
         roster_change=True,
     ),

@@ -1,18 +1,20 @@
 """Directed stories for rules whose windows are narrow: two sites and a reader that is cut off at the right moment.
 
-In all of them ams writes, nyc votes, and sgp reads. ams and sgp never see each other, so that sgp is current by a lease
-of nyc alone; what matters is when that lease ends, on whose clock.
+In all of them ams writes, nyc votes, and sgp reads. In most, ams and sgp never see each other, so that sgp is current
+by a lease of nyc alone; what matters is when that lease ends, on whose clock.
 """
 
 from collections.abc import Callable
+from itertools import product
+from typing import Any
 
 from anycastle.replicator.message import LeaseGrant, LeaseRequest, Message
 from anycastle.replicator.settings import Lease
-from tests.replicator.sim.profile import PATHS, calm
+from tests.replicator.sim.profile import PATHS, Profile, calm
 from tests.replicator.sim.world import World
 
 PATH = PATHS[0]
-FINE = {"random_users": False, "tick_seconds": 0.01, "delay_seconds": 0.002, "disk_seconds": 0.001}
+FINE: dict[str, Any] = {"random_users": False, "tick_seconds": 0.01, "delay_seconds": 0.002, "disk_seconds": 0.001}
 
 
 class Scripted(World):
@@ -153,11 +155,33 @@ def hasty_runner(**how: bool) -> World:
     return world
 
 
+def during(old: frozenset[str], new: frozenset[str], *, moved: bool) -> tuple[frozenset[str], ...]:
+    """Rule 8: what a member knows in the middle of a change, whether it had its turn already or not."""
+    return (new, old)
+
+
+def half_moved(**how: bool) -> World:
+    """Rule 8: two members of the old roster can hear each other, and two of the new one, and no others."""
+    old, new = frozenset({"ams", "nyc", "gru"}), frozenset({"nyc", "sgp", "gru"})
+    start = {name: during(old, new, moved=name in ("sgp", "gru")) for name in ("ams", "nyc", "sgp", "gru")}
+    world = Scripted(Profile(names=tuple(start), start=start, **FINE), seed=1, **how)
+    world.run_until(4.5)
+    for one, other in product(("ams", "nyc"), ("sgp", "gru")):
+        world.cut(one, other)
+    world.write("ams", PATH)
+    reads_at_sgp(world, 4.7, 11.5)
+    world.run_until(11.5)
+    world.unblock()
+    world.run_until(18.0)
+    return world
+
+
 SCENARIOS: dict[str, Callable[..., World]] = {
     "lease_from_receipt": late_grant,
     "lease_undrifted": slow_reader,
     "lease_any_incarnation": reborn_reader,
     "restart_forgets_grants": reborn_grantor,
     "unstretched": hasty_runner,
+    "roster_direct": half_moved,
 }
 """By the mutant that each of them catches."""
