@@ -45,6 +45,7 @@ async def _face(ports: Ports, settings: MemberConfig) -> AsyncIterator[None]:
         unix = await _runner(undo, make_app(ports, token=None))
         try:
             path.unlink(missing_ok=True)  # of a run that was killed: the ledger is ours, so nobody listens there
+            undo.callback(path.unlink, missing_ok=True)  # commands find a member by its socket
             await web.UnixSite(unix, str(path)).start()
             path.chmod(0o600)
         except OSError as error:
