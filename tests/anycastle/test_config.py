@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from anycastle.config import ConfigError, load_config
+from anycastle.config import ConfigError, load_config, read_config
 from anycastle.dns.settings import Policy
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "three-sites.toml"
@@ -107,3 +107,49 @@ def test_broken_toml_names_the_line(tmp_path: Path) -> None:
 def test_missing_file_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.toml: cannot be read: No such file or directory"):
         load_config(tmp_path / "none.toml")
+
+
+def test_the_same_probe_twice_is_refused_and_other_paths_are_other_probes(tmp_path: Path) -> None:
+    first = '{ tcp = "127.0.1.1:8080", interval = "300ms", timeout = "250ms" },'
+    found = changed(tmp_path, first, first + first)
+    assert found[0].endswith(
+        "sites.ams.probes[1]: tcp 127.0.1.1:8080 is probed already: expected each probe of a site once"
+    )
+    file = tmp_path / "y.toml"
+    more = '{ http = "http://u:p@127.0.1.1:8090/deep?x=1" }, { http = "http://127.0.1.1:8090/" },'
+    file.write_text(EXAMPLE.read_text().replace(first, first + more, 1))
+    names = [probe.name for probe in load_config(file).for_member("ams").health.probes if probe.site == "ams"]
+    assert names == [
+        "tcp 127.0.1.1:8080",
+        "http 127.0.1.1:8090/deep?x=1",
+        "http 127.0.1.1:8090",
+        "http 127.0.1.1:8090/health",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("probe", "problem"),
+    [
+        ('dns = "127.0.1.1:53", name = "example..com"', "expected a host name"),
+        ('dns = "127.0.1.1:53", name = "example.com", type = "ANY"', "expected a record type"),
+        ('dns = "127.0.1.1:53"', "needs a key 'name'"),
+        ('dns = "127.0.1.1:53", name = "x", tcp = "127.0.0.1:1"', "expected exactly one of http, tcp, dns"),
+        ('tcp = "127.0.0.1:1", match = "x"', "match: unknown key"),
+    ],
+)
+def test_probes_that_cannot_be(tmp_path: Path, probe: str, problem: str) -> None:
+    found = changed(tmp_path, 'tcp = "127.0.1.1:8080"', probe)
+    assert problem in found[0]
+
+
+def test_the_example_warns_of_nothing() -> None:
+    assert load_config(EXAMPLE).warnings == ()
+
+
+def test_faults_leave_a_configuration_of_which_the_rest_can_be_looked_at(tmp_path: Path) -> None:
+    file = tmp_path / "x.toml"
+    file.write_text(EXAMPLE.read_text().replace("copies = 1", "copies = 9").replace('file = "zones/example.com"', ""))
+    config, found = read_config(file)
+    assert [fault.key for fault in found.in_order()] == ["groups.photos.copies", "zones[0]"]
+    assert config.zones == ()
+    assert config.for_member("ams").replica.groups[0].copies == 1
