@@ -4,32 +4,34 @@ Law: a verdict is made anew for each request, from the ledger, one `stat` and th
 """
 
 import asyncio
-import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor
 
 from blake3 import blake3
 from pyroaring import BitMap
 
 from anycastle.clock import Clock
+from anycastle.errors import AnycastleError
 from anycastle.health.view import content_prefix
 from anycastle.replicator.controller import Controller
-from anycastle.replicator.disk import Tree, TreeError
+from anycastle.replicator.disk import Tree
 from anycastle.replicator.entry import Entry, Kind
 from anycastle.replicator.event import Event, FenceWanted, Journaled, LandedHere
 from anycastle.replicator.feed import common_folder
-from anycastle.replicator.flight import ENTRIES_MAX, Flight
+from anycastle.replicator.flight import Flight
 from anycastle.replicator.gate import Forward, Refuse, Verdict, prefix_verdict, verdict, write_verdict
-from anycastle.replicator.landing import Landing, Source
+from anycastle.replicator.landing import Landing
 from anycastle.replicator.ledger import Ledger
-from anycastle.replicator.ledger_thread import LedgerThread
+from anycastle.replicator.ledger_thread import RETRY_SECONDS, LedgerThread
 from anycastle.replicator.message import LandedUpto
+from anycastle.replicator.pull import Source
 from anycastle.replicator.settings import GroupSettings
 from anycastle.replicator.settle import Settle
-from anycastle.replicator.watch import open_watcher
+from anycastle.replicator.threads import Threads
 
 NOTHING_LANDED = LandedUpto(0)
+NO_GAPS = BitMap()
+NAMED_AT_ONCE = 1000
 INLINE_BYTES_MAX = 256 * 1024
 """Larger bodies are pulled when their turn comes (design section 4)."""
 
@@ -47,23 +49,27 @@ class Content:
         source: Source,
         *,
         clock: Clock,
-        disk: Executor,
+        disk: Threads,
+        hashing: Threads,
         ledger_thread: LedgerThread,
         feed: Callable[[Event], None],
         moved: Callable[[], None],
     ) -> None:
         """Raises TreeError when the root cannot be used, WatchError when it cannot be watched."""
         self.settings = settings
-        self.flight = Flight(sites, depth=settings.prefix_depth)
-        self.tree = Tree(settings.root, settings.exclude)
-        self.watcher = open_watcher(self.tree)
-        self._member = member
         self.ledger = ledger
         self.controller = controller
+        held = ledger.detailed().get(settings.name, {})
+        self.flight = Flight(sites, depth=settings.prefix_depth, heads=held)
+        self.tree = Tree(settings.root, settings.exclude)
+        self._member = member
         self._clock = clock
+        self._disk = disk
+        self._ledger_thread = ledger_thread
         self._feed = feed
         self._moved = moved
         self._caught_up = False
+        self._unnamed = asyncio.Event()
         self.landing = Landing(
             settings.name,
             self.tree,
@@ -75,26 +81,32 @@ class Content:
             look=lambda paths: self.settle.look(paths),
             landed=self._landed_here,
         )
-        self.settle = Settle(
-            settings.name,
-            self.tree,
-            self.watcher,
-            ledger,
-            clock=clock,
-            hashing=disk,
-            ledger_thread=ledger_thread,
-            landing=self.landing.landing,
-            journaled=self._journaled,
-        )
+        try:
+            self.settle = Settle(
+                settings.name,
+                self.tree,
+                ledger,
+                clock=clock,
+                hashing=hashing,
+                disk=disk,
+                ledger_thread=ledger_thread,
+                landing=self.landing.landing,
+                journaled=self._journaled,
+                moved=moved,
+            )
+        except BaseException:
+            self.tree.close()
+            raise
 
     async def run(self) -> None:
         self._landed_here()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.settle.run())
             tasks.create_task(self.landing.run())
+            tasks.create_task(self._name_flying())
 
     def close(self) -> None:
-        self.watcher.close()
+        self.settle.close()
         self.tree.close()
 
     def prefix_of(self, path: bytes) -> bytes:
@@ -105,11 +117,12 @@ class Content:
 
     def _journaled(self, entries: tuple[Entry, ...]) -> None:
         """Our own changes are durable: announce them. They have landed here by their nature."""
+        if not entries:
+            return
         now = self._clock.now()
         for entry in entries:
             self.flight.add(entry, now=now)
-        if entries:
-            self._feed(Journaled(self.settings.name, entries[-1].seq, common_prefix(entries)))
+        self._feed(Journaled(self.settings.name, entries[-1].seq, common_prefix(entries)))
         self._landed_here()
 
     def recorded(self, entries: tuple[Entry, ...], to_land: tuple[Entry, ...], bodies: Mapping[bytes, bytes]) -> None:
@@ -127,30 +140,40 @@ class Content:
         landed = self.ledger.landed_upto(self.settings.name)
         self._apply(self._member, landed)
         self._feed(LandedHere(self.settings.name, landed))
+        self.settle.wake()
         self._moved()
 
     def peer_landed(self, site: str) -> None:
-        """The controller heard what a site has landed."""
-        if site in self.flight.sites:
-            self._apply(site, self.controller.peer_landed(site, self.settings.name))
+        """The controller heard what a site has landed. What it never told is not known, and it is not counted on."""
+        if site in self.flight.sites and (landed := self.controller.peer_landed(site, self.settings.name)):
+            self._apply(site, landed)
 
     def _apply(self, site: str, landed: Mapping[str, LandedUpto]) -> None:
         """Bring the flight in line with what a site said: forget what it landed, learn what it lacks."""
-        known = self.ledger.detailed().get(self.settings.name, {})
-        for origin, head in known.items():
-            said = landed.get(origin, NOTHING_LANDED)
-            gaps = BitMap.deserialize(said.gaps) if said.gaps else BitMap()
-            self.flight.landed(site, origin, said.watermark, gaps)
-            behind = max(0, head - said.watermark) + gaps.rank(head)
-            if self.flight.missing_count(site, origin) < behind:
-                self._learn_missing(site, origin, gaps, said.watermark, head)
-
-    def _learn_missing(self, site: str, origin: str, gaps: BitMap, watermark: int, head: int) -> None:
-        """After a restart of ours: the site lacks entries that we knew before and do not have in flight any more."""
-        seqs = itertools.chain((seq for seq in gaps if seq <= head), range(watermark + 1, head + 1))
         now = self._clock.now()
-        for seq, path in self.ledger.paths(self.settings.name, origin, itertools.islice(seqs, ENTRIES_MAX)):
-            self.flight.add_missing(site, (origin, seq), path, now=now)
+        for origin in self.flight.origins:
+            said = landed.get(origin, NOTHING_LANDED)
+            gaps = BitMap.deserialize(said.gaps) if said.gaps else NO_GAPS
+            self.flight.landed(site, origin, said.watermark, gaps, now=now)
+        self._unnamed.set()
+
+    async def _name_flying(self) -> None:
+        """After a restart of ours, sites lack entries that we knew before: look up their paths, little by little."""
+        while True:
+            await self._unnamed.wait()
+            self._unnamed.clear()
+            while wanted := self.flight.unnamed(NAMED_AT_ONCE):
+                origin, seqs = wanted
+                try:
+                    paths = await self._disk.do(self._paths, origin, seqs)
+                except AnycastleError:
+                    await asyncio.sleep(RETRY_SECONDS)
+                    continue
+                self.flight.name(origin, seqs, paths, now=self._clock.now())
+                self._moved()
+
+    def _paths(self, origin: str, seqs: list[int]) -> dict[int, bytes]:
+        return dict(self.ledger.paths(self.settings.name, origin, seqs))
 
     # -- the gate -------------------------------------------------------------------------------------------------
 
@@ -177,20 +200,30 @@ class Content:
 
     def _prefix_verdict(self, path: bytes | None, prefix: bytes, distance: tuple[str, ...], *, now: float) -> Verdict:
         group = self.settings.name
-        unfenced = any(self.controller.fenced(group, origin) < seq for (origin, seq), _ in self.flight.below(prefix))
-        noticed = not self.settle.unsettled(prefix) and (path is None or self.tree.fingerprint(path) is None)
         current = self._current(distance, now=now)
         return prefix_verdict(
-            fenced=not unfenced,
-            settled_here=not any(self.flight.missing(self._member, prefix)),
-            disk_as_recorded=noticed,
+            fenced=not self._unfenced(prefix),
+            settled_here=not self.flight.lacks(self._member, prefix),
+            disk_as_recorded=not self.settle.unsettled(prefix) and not self._unnoticed(path),
             currency=self.not_current(now=now),
             current_sites=current,
-            settled_sites=frozenset(site for site in current if not any(self.flight.missing(site, prefix))),
+            settled_sites=frozenset(site for site in current if not self.flight.lacks(site, prefix)),
             isolated=self.settings.isolated,
             uncovered=(uncovered := self.controller.uncovered_below(group, prefix)),
             detailed_sites=self._detailed(uncovered),
         )
+
+    def _unfenced(self, prefix: bytes) -> bool:
+        """Something below the prefix, or that may be below it, is not fenced."""
+        group = self.settings.name
+        heads = self.flight.unnamed_heads().items()
+        return any(self.controller.fenced(group, origin) < seq for origin, seq in heads) or any(
+            self.controller.fenced(group, origin) < seq for (origin, seq), _ in self.flight.below(prefix)
+        )
+
+    def _unnoticed(self, path: bytes | None) -> bool:
+        """Something is at a path of which nobody ever announced anything."""
+        return path is not None and not self.tree.excluded(path) and self.tree.fingerprint(path) is not None
 
     def write_verdict(self, distance: tuple[str, ...], *, now: float) -> Forward | Refuse | None:
         """Rules 6 and 7: where a write must go instead of here; None when it may be done here."""
@@ -209,8 +242,10 @@ class Content:
 
     def not_current(self, *, now: float) -> str:
         """Why this site cannot vouch for the group; the empty string when it can."""
-        if not self.settle.scanned:
-            return "the first scan is under way"
+        if self.settle.sight.reason:
+            return self.settle.sight.reason
+        if self._ledger_thread.trouble:
+            return f"cannot record changes: {self._ledger_thread.trouble}"
         return self.controller.currency(self.settings.name, now=now)
 
     def standing(self, *, now: float) -> str:
@@ -221,8 +256,12 @@ class Content:
         reason = self.not_current(now=now)
         if not reason and not self._caught_up:
             missing = self.flight.missing_total(self._member)
-            self._caught_up = not missing
-            reason = f"catching up: {missing} changes have not landed here" if missing else ""
+            uncovered = self.controller.uncovered_below(self.settings.name, b"")
+            self._caught_up = not missing and uncovered is None
+            if missing:
+                reason = f"catching up: {missing} changes have not landed here"
+            elif uncovered is not None:
+                reason = f"catching up: details of changes at {uncovered[0]} have not arrived here"
         return reason
 
     def _current(self, distance: tuple[str, ...], *, now: float) -> tuple[str, ...]:
@@ -254,27 +293,21 @@ class Content:
     def _has_all(self, landed: LandedUpto | None, head: int) -> bool:
         if landed is None or landed.watermark < head:
             return False
-        return not landed.gaps or not any(seq <= head for seq in BitMap.deserialize(landed.gaps))
+        return not landed.gaps or BitMap.deserialize(landed.gaps).min() > head
 
     # -- bodies ---------------------------------------------------------------------------------------------------
 
-    def inline_bodies(self, entries: Sequence[Entry], bytes_max: int) -> dict[bytes, bytes]:
-        """Small contents of these entries that are still on disk, by digest (checked), at most `bytes_max` in all."""
-        bodies: dict[bytes, bytes] = {}
-        left = bytes_max
-        for entry in entries:
-            if entry.kind is not Kind.FILE or not 0 < entry.size <= min(INLINE_BYTES_MAX, left):
-                continue
-            body = self._read(entry.path, entry.size)
-            if body is not None and blake3(body).digest() == entry.digest:
-                bodies[entry.digest] = body
-                left -= len(body)
-        return bodies
+    def small_body(self, entry: Entry) -> bytes | None:
+        """The content of an entry that is small and still on the disk (checked)."""
+        if entry.kind is not Kind.FILE or not 0 < entry.size <= INLINE_BYTES_MAX:
+            return None
+        body = self._read(entry.path, entry.size)
+        return body if body is not None and blake3(body).digest() == entry.digest else None
 
     def _read(self, path: bytes, size: int) -> bytes | None:
         try:
             descriptor = self.tree.open_body(path)
-        except (TreeError, OSError):
+        except (AnycastleError, OSError):
             return None
         with os.fdopen(descriptor, "rb") as file:
             body = file.read(size + 1)
@@ -282,12 +315,10 @@ class Content:
 
     def open_body(self, digest: bytes) -> int | None:
         """An open file with that content, or None. It may change under the reader, who checks the digest."""
-        path = self.ledger.path_with_digest(self.settings.name, digest)
-        if path is None:
-            return None
         try:
-            return self.tree.open_body(path)
-        except (TreeError, OSError):
+            path = self.ledger.path_with_digest(self.settings.name, digest)
+            return None if path is None else self.tree.open_body(path)
+        except (AnycastleError, OSError):
             return None
 
 

@@ -10,30 +10,36 @@ Law: the controller decides, this file only carries out; it holds no truth that 
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import assert_never
 
 from anycastle.clock import Clock, JumpDetector
+from anycastle.errors import AnycastleError
 from anycastle.replicator import event as e
 from anycastle.replicator.content import Content
 from anycastle.replicator.controller import Controller
-from anycastle.replicator.entry import Entry, EntryError, check_path
+from anycastle.replicator.courier import Courier
+from anycastle.replicator.entry import Entry
 from anycastle.replicator.gate import Forward, Refuse, Serve, Wait
+from anycastle.replicator.landing import NEAR_WORKERS
 from anycastle.replicator.ledger import Ledger
 from anycastle.replicator.ledger_thread import LedgerThread
-from anycastle.replicator.message import Entries, Gossip
+from anycastle.replicator.message import Gossip
 from anycastle.replicator.peer import Links
-from anycastle.replicator.schema import LedgerError
+from anycastle.replicator.recorder import Recorder
 from anycastle.replicator.settings import GroupSettings, ReplicaSettings
+from anycastle.replicator.threads import Threads
+from anycastle.replicator.watch import WatchError
 
 log = logging.getLogger("anycastle.replicator.replica")
 
 TICK_SECONDS = 0.05
-SEND_ENTRIES_MAX = 500
-SEND_BODY_BYTES_MAX = 1024 * 1024
-"""Inline bodies in one announcement; the frame limit is four times that."""
+WANT_AGAIN_SECONDS = 0.5
+"""A request that waits says so, and again when that did not help."""
+DISK_THREADS = NEAR_WORKERS + 4
+"""Landings, pulled bodies, scans."""
+READ_THREADS = 2
+"""Bodies for others; landings do not make them wait."""
 
 
 class Replica:
@@ -51,12 +57,13 @@ class Replica:
         """`on_change`: something that the view shows has moved; called often, must only take a note."""
         self.settings = settings
         self.ledger = ledger
-        self.hostile_frames = 0
         self._clock = clock
         self._on_change = on_change
         self._on_gossip = on_gossip
         self._ledger_thread = LedgerThread()
-        self._disk_threads = ThreadPoolExecutor(settings.hash_threads + 2, "disk")
+        self._disk_threads = Threads(DISK_THREADS, "disk")
+        self._hash_threads = Threads(settings.hash_threads, "hash")
+        self._read_threads = Threads(READ_THREADS, "read")
         rosters = [frozenset(settings.members)]
         if settings.members_previous:
             rosters.append(frozenset(settings.members_previous))
@@ -71,11 +78,22 @@ class Replica:
             fenced=ledger.fenced(),
             now=clock.now(),
         )
-        self.contents = {group.name: self._content(group) for group in settings.groups}
+        self.contents: dict[str, Content] = {}
+        try:
+            for group in settings.groups:
+                self.contents[group.name] = self._content(group)
+        except BaseException:
+            self.close()
+            raise
         self._links: Links | None = None
-        self._records: asyncio.Queue[e.Record | e.RecordMark | e.StoreFenced] = asyncio.Queue()
-        self._sends: dict[str, deque[e.SendEntries]] = {}
-        self._send_wanted = asyncio.Event()
+        self._recorder = Recorder(
+            ledger,
+            self._ledger_thread,
+            feed=self.feed,
+            recorded={name: content.recorded for name, content in self.contents.items()},
+        )
+        others = sorted(frozenset().union(*rosters) - {settings.member})
+        self._courier = Courier(others, ledger, threads=self._read_threads, body=self._small_body)
         self._moved = asyncio.Event()
 
     def _content(self, group: GroupSettings) -> Content:
@@ -88,6 +106,7 @@ class Replica:
             self,
             clock=self._clock,
             disk=self._disk_threads,
+            hashing=self._hash_threads,
             ledger_thread=self._ledger_thread,
             feed=self.feed,
             moved=self._note,
@@ -103,18 +122,29 @@ class Replica:
                 for content in self.contents.values():
                     tasks.create_task(content.run())
                 tasks.create_task(self._tick())
-                tasks.create_task(self._record())
-                tasks.create_task(self._send_entries())
+                tasks.create_task(self._recorder.run())
+                tasks.create_task(self._courier.run(links))
+                tasks.create_task(self._stop_threads())
         finally:
-            self._disk_threads.shutdown(wait=True, cancel_futures=True)
-            self._ledger_thread.close()
+            self._close_threads()
 
     def close(self) -> None:
-        """Let go of trees and watchers; after `run`, or instead of it."""
+        """Let go of trees and watchers; after `run`, or instead of it. May be called twice."""
+        self._close_threads()
         for content in self.contents.values():
             content.close()
-        self._disk_threads.shutdown(wait=False)
-        self._ledger_thread.close()
+        self.contents = {}
+
+    def _close_threads(self) -> None:
+        for threads in (self._disk_threads, self._hash_threads, self._read_threads, self._ledger_thread):
+            threads.close()
+
+    async def _stop_threads(self) -> None:
+        """The moment that `run` is cancelled, long work in threads is asked to end: everybody waits for it."""
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            self._disk_threads.stop()
 
     async def _tick(self) -> None:
         jump = JumpDetector(self._clock)
@@ -135,11 +165,10 @@ class Replica:
             case e.Send(member, message):
                 if self._links is not None:
                     self._links.send(member, message)
-            case e.SendEntries(member):
-                self._sends.setdefault(member, deque()).append(command)
-                self._send_wanted.set()
+            case e.SendEntries():
+                self._courier.ask(command)
             case e.Record() | e.RecordMark() | e.StoreFenced():
-                self._records.put_nowait(command)
+                self._recorder.ask(command)
             case e.FenceMoved() | e.CurrencyMoved():
                 self._note()
             case e.PeerLanded(member, group):
@@ -164,62 +193,11 @@ class Replica:
         except TimeoutError:
             return
 
-    # -- what others announce -------------------------------------------------------------------------------------
+    # -- what goes out --------------------------------------------------------------------------------------------
 
-    async def _record(self) -> None:
-        while True:
-            command = await self._records.get()
-            try:
-                await self._record_one(command)
-            except (EntryError, LedgerError) as error:
-                self.hostile_frames += 1
-                log.warning("event=refused-announcement reason=%s", error)
-
-    async def _record_one(self, command: e.Record | e.RecordMark | e.StoreFenced) -> None:
-        match command:
-            case e.Record(group, origin, entries, bodies):
-                for entry in entries:
-                    check_path(entry.path)
-                to_land = await self._ledger_thread.do(self.ledger.record, group, entries)
-                if content := self.contents.get(group):
-                    content.recorded(entries, to_land, bodies)
-                self.feed(e.Recorded(group, origin, self.ledger.detailed().get(group, {}).get(origin, 0)))
-                self._note()
-            case e.RecordMark(mark):
-                await self._ledger_thread.do(
-                    self.ledger.mark, mark.group, mark.origin, mark.after, mark.upto, mark.prefix
-                )
-                self.feed(e.Marked(mark.group, mark.origin, mark.upto))
-            case e.StoreFenced(group, origin, upto):
-                await self._ledger_thread.do(self.ledger.store_fenced, group, origin, upto)
-            case _:
-                assert_never(command)
-
-    async def _send_entries(self) -> None:
-        while True:
-            await self._send_wanted.wait()
-            self._send_wanted.clear()
-            while any(self._sends.values()):
-                for member, queue in self._sends.items():
-                    if queue:
-                        await self._send_batch(member, queue.popleft())
-
-    async def _send_batch(self, member: str, command: e.SendEntries) -> None:
-        """One stretch of a journal, in frames that fit, small bodies along with it."""
-        group, origin = command.group, command.origin
-        after, content = command.after, self.contents.get(group)
-        run = asyncio.get_running_loop().run_in_executor
-        while after < command.upto and self._links is not None:
-            limit = min(SEND_ENTRIES_MAX, command.upto - after)
-            entries = self.ledger.entries(group, origin, after, limit)
-            if not entries:
-                return
-            bodies: dict[bytes, bytes] = {}
-            if content is not None:
-                bodies = await run(self._disk_threads, content.inline_bodies, entries, SEND_BODY_BYTES_MAX)
-            if not self._links.send(member, Entries(group, origin, entries, bodies)):
-                return  # The controller sends it again when the link has room.
-            after = entries[-1].seq
+    def _small_body(self, entry: Entry) -> bytes | None:
+        content = self.contents.get(entry.group)
+        return content.small_body(entry) if content is not None else None
 
     def gossip(self, payload: bytes) -> None:
         """Tell every connected member."""
@@ -244,12 +222,18 @@ class Replica:
             "entries_recorded": sum(sum(origins.values()) for origins in self.ledger.recorded().values()),
             "entries_in_flight": sum(len(content.flight) for content in contents),
             "landed": sum(content.landing.landed_count for content in contents),
-            "fetched_bytes": sum(content.landing.fetched_bytes for content in contents),
+            "fetched_bytes": sum(content.landing.pulls.fetched_bytes for content in contents),
             "landings_failing": sum(len(content.landing.failed) for content in contents),
-            "unreadable": sum(len(content.settle.failed) for content in contents),
-            "skipped_special_files": sum(content.settle.skipped for content in contents),
+            "bodies_refused": sum(
+                content.landing.bad_bodies + content.landing.pulls.mismatches for content in contents
+            ),
+            "unreadable": sum(len(content.settle.looks.failed) for content in contents),
+            "skipped_special_files": sum(content.tree.skipped for content in contents),
             "still_written": sum(len(content.settle.still_written) for content in contents),
-            "hostile_frames": self.hostile_frames,
+            "announcements_refused": self._recorder.refused,
+            "announcements_dropped": self._recorder.dropped,
+            "entries_too_long": self._courier.too_long,
+            "messages_ignored": sum(self.controller.ignored.values()),
         }
 
     # -- bodies (landing.Source, and what the links serve) --------------------------------------------------------
@@ -274,23 +258,32 @@ class Replica:
         content = self.contents.get(group)
         if content is None:
             return None
-        return await asyncio.get_running_loop().run_in_executor(self._disk_threads, content.open_body, digest)
+        try:
+            return await self._read_threads.do(content.open_body, digest)
+        except AnycastleError:
+            return None
 
     # -- the gate (edge.GatePort) ---------------------------------------------------------------------------------
 
     async def admit(self, group: str, path: bytes | None, prefix: bytes) -> Serve | Forward | Refuse:
         """Rule 5 for one request; `Wait` is waited for here, at most `wait_max`."""
         content = self.contents[group]
-        deadline = self._clock.now() + content.settings.wait_max_seconds
+        now = self._clock.now()
+        deadline, want_at = now + content.settings.wait_max_seconds, now
         while True:
-            verdict = content.verdict(path, prefix, self.settings.distance, now=self._clock.now())
+            try:
+                verdict = content.verdict(path, prefix, self.settings.distance, now=now)
+            except AnycastleError as error:  # the disk or the ledger cannot be read
+                return Refuse(str(error), 1)
             if not isinstance(verdict, Wait):
                 return verdict
-            left = deadline - self._clock.now()
-            if left <= 0:
+            if now >= deadline:
                 return Refuse(verdict.reason, 1)
-            content.want(path, prefix)
-            await self.moved(min(left, TICK_SECONDS))
+            if now >= want_at:
+                content.want(path, prefix)
+                want_at = now + WANT_AGAIN_SECONDS
+            await self.moved(min(deadline - now, TICK_SECONDS))
+            now = self._clock.now()
 
     def may_write(self, group: str) -> Forward | Refuse | None:
         """Rules 6 and 7; None when the write may be done here."""
@@ -302,21 +295,31 @@ class Replica:
         try:
             async with asyncio.timeout(content.settings.fence_timeout_seconds):
                 return await self._fence(content)
+        except WatchError as error:
+            return Refuse(str(error), 1)
         except TimeoutError:
-            head = self.ledger.head(group)
-            why = self.controller.waiting_for(group, self.settings.member, head, now=self._clock.now())
-            return Refuse(f"the change was announced but is not fenced yet: {why}", 1)
+            return Refuse(f"the change is not fenced yet: {self._waiting_for(content)}", 1)
 
     async def _fence(self, content: Content) -> Refuse | None:
         group, member = content.settings.name, self.settings.member
-        unreadable = set(content.settle.failed)
+        looks = content.settle.looks
+        failures = looks.failures
         head = await content.settle.barrier()
-        if failed := set(content.settle.failed) - unreadable:
-            path = min(failed)
-            return Refuse(f"{path!r} cannot be replicated: {content.settle.failed[path]}", 1)
+        if looks.failures != failures:
+            return Refuse(f"a change cannot be replicated: {looks.last_failure}", 1)
         self.feed(e.FenceWanted(group, member, head))
         while self.controller.fenced(group, member) < head:
             await self.moved(TICK_SECONDS)
         while content.copies(head) < content.settings.copies:
             await self.moved(TICK_SECONDS)
         return None
+
+    def _waiting_for(self, content: Content) -> str:
+        """Why a fence takes so long, for people."""
+        group, member = content.settings.name, self.settings.member
+        head = self.ledger.head(group)
+        return (
+            content.settle.waiting_for()
+            or self.controller.waiting_for(group, member, head, now=self._clock.now())
+            or f"it has landed at {content.copies(head)} of {content.settings.copies} sites"
+        )

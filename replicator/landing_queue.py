@@ -1,0 +1,116 @@
+"""What waits to land at a site: the newest entry of each path, those that a request waits for first.
+
+Laws: one job for each path, the newest put; what failed waits here until it is due, or until somebody wants it. Both
+jobs and the bodies that came along with them are bounded: the ledger has the jobs, other members have the bodies.
+"""
+
+import asyncio
+import heapq
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from anycastle.replicator.entry import Entry, Version
+
+RETRY_SECONDS_MIN = 0.2
+RETRY_SECONDS_MAX = 10.0
+JOBS_MAX = 50_000
+BODIES_BYTES_MAX = 64 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class Job:
+    """One entry to land."""
+
+    entry: Entry
+    body: bytes | None = None
+    """Its content, where that came along with the announcement."""
+    kept: Version | None = None
+    """The loser of a conflict that was kept already."""
+    retry_seconds: float = RETRY_SECONDS_MIN
+
+
+@dataclass(slots=True)
+class Queue:
+    """In the order of arrival, but for what is wanted."""
+
+    ready: dict[bytes, Job] = field(default_factory=dict)
+    later: dict[bytes, tuple[float, Job]] = field(default_factory=dict)
+    wanted: dict[bytes, None] = field(default_factory=dict)
+    """Some of `ready`."""
+    body_bytes: int = 0
+    _due: list[tuple[float, int, bytes]] = field(default_factory=list)
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+    _filled: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __len__(self) -> int:
+        return len(self.ready) + len(self.later)
+
+    def put(self, job: Job) -> None:
+        """Now; in the stead of whatever waits for the path."""
+        self._forget(job.entry.path)
+        self._keep_body(job)
+        self.ready[job.entry.path] = job
+        self._filled.set()
+
+    def put_back(self, job: Job, due: float) -> None:
+        """Not before `due`; dropped when something newer waits for the path."""
+        path = job.entry.path
+        if path in self.ready or path in self.later:
+            return
+        self._keep_body(job)
+        self.later[path] = (due, job)
+        heapq.heappush(self._due, (due, next(self._numbers), path))
+
+    def revive(self, *, now: float) -> None:
+        """What is due is ready again."""
+        while self._due and self._due[0][0] <= now:
+            _, _, path = heapq.heappop(self._due)
+            if path in self.later and self.later[path][0] <= now:
+                self._make_ready(path)
+
+    def want(self, path: bytes) -> None:
+        """A request waits for it, if it waits to land at all."""
+        if path in self.later:
+            self._make_ready(path)
+        if path in self.ready:
+            self.wanted[path] = None
+            self._filled.set()
+
+    def take(self, *, wanted_only: bool = False) -> Job | None:
+        """The next one, if there is one."""
+        path = next(iter(self.wanted), None)
+        if path is None and not wanted_only:
+            path = next(iter(self.ready), None)
+        if path is None:
+            return None
+        self.wanted.pop(path, None)
+        job = self.ready.pop(path)
+        self.body_bytes -= len(job.body or b"")
+        return job
+
+    async def next(self, *, wanted_only: bool = False) -> Job:
+        """Waits for one."""
+        while (job := self.take(wanted_only=wanted_only)) is None:
+            self._filled.clear()
+            await self._filled.wait()
+        return job
+
+    def _make_ready(self, path: bytes) -> None:
+        _, job = self.later.pop(path)
+        self.ready[path] = job
+        self._filled.set()
+
+    def _keep_body(self, job: Job) -> None:
+        size = len(job.body or b"")
+        if self.body_bytes + size > BODIES_BYTES_MAX:
+            job.body, size = None, 0
+        self.body_bytes += size
+
+    def _forget(self, path: bytes) -> None:
+        self.wanted.pop(path, None)
+        job = self.ready.pop(path, None)
+        if path in self.later:
+            _, job = self.later.pop(path)
+        if job is not None:
+            self.body_bytes -= len(job.body or b"")

@@ -1,0 +1,130 @@
+"""One look at paths that may have changed: what is there now, against what the ledger says of it. Runs in threads.
+
+Laws: a folder that is gone takes all that is known below it along, the deepest first, in the same go; a folder that is
+new, or another one than it was, is to be looked through. A path that is being landed is not looked at.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from anycastle.errors import AnycastleError
+from anycastle.replicator.disk import Skipped, StillChanging, Tree, TreeError
+from anycastle.replicator.entry import Kind
+from anycastle.replicator.ledger import Ledger
+from anycastle.replicator.observation import Change, Local
+from anycastle.replicator.scan import scan
+from anycastle.replicator.schema import LedgerError
+
+log = logging.getLogger("anycastle.replicator.look")
+
+FAILED_MAX = 1000
+"""Remembered by name; all are counted."""
+MTIME_NS_MAX = 2**63
+
+
+class _OutOfRange(TreeError):
+    """A time that neither an entry nor the ledger can hold."""
+
+
+@dataclass(slots=True)
+class Seen:
+    """What came of one look at some paths."""
+
+    changes: list[Change] = field(default_factory=list)
+    more: dict[bytes, tuple[bytes, ...]] = field(default_factory=dict)
+    """Looking at a path showed that these must be looked at too."""
+    again: list[bytes] = field(default_factory=list)
+    """It was changing, or was being landed."""
+    under: dict[bytes, bytes] = field(default_factory=dict)
+    """Path of a change -> the path that was asked for, where these differ."""
+
+    def add(self, other: "Seen") -> None:
+        self.changes += other.changes
+        self.more |= other.more
+        self.again += other.again
+        self.under |= other.under
+
+    def leave_alone(self, landing: Callable[[bytes], bool]) -> None:
+        """Take back the changes of paths that are being landed by now."""
+        taken = [change.path for change in self.changes if landing(change.path)]
+        if taken:
+            self.changes = [change for change in self.changes if not landing(change.path)]
+            self.again += dict.fromkeys(self.under.get(path, path) for path in taken)
+
+
+class Look:
+    """Looks for one group."""
+
+    def __init__(self, group: str, tree: Tree, ledger: Ledger, *, landing: Callable[[bytes], bool]) -> None:
+        self.failed: dict[bytes, str] = {}
+        """Paths that cannot be read, and why (at most FAILED_MAX); tried again at their next event and at each scan."""
+        self.failures = 0
+        """How often a path could not be read; the last one is told by `last_failure`."""
+        self.last_failure = ""
+        self._group = group
+        self._tree = tree
+        self._ledger = ledger
+        self._landing = landing
+
+    def observe(self, paths: Iterable[bytes]) -> Seen:
+        """Compare these with the ledger."""
+        seen = Seen()
+        for path in paths:
+            try:
+                self._observe(path, seen)
+            except (StillChanging, LedgerError):
+                seen.again.append(path)
+            except Skipped:
+                continue  # counted by the tree
+            except (AnycastleError, OSError) as error:
+                self._note_failure(path, str(error))
+            else:
+                self.failed.pop(path, None)
+        return seen
+
+    def _observe(self, path: bytes, seen: Seen) -> None:
+        if self._landing(path):
+            seen.again.append(path)
+            return
+        known = self._ledger.local(self._group, path)
+        change = self._look(path, known)
+        if change is None:
+            return
+        was_folder = known is not None and known.kind is Kind.FOLDER
+        if was_folder and change.kind is not Kind.FOLDER:
+            self._observe_gone(path, seen)
+        seen.changes.append(change)
+        if change.kind is Kind.FOLDER and not (was_folder and _same_folder(known, change)):
+            found = scan(self._tree, self._ledger, self._group, below=path)
+            seen.more[path] = tuple(each for each in found if each != path)
+
+    def _observe_gone(self, folder: bytes, seen: Seen) -> None:
+        below = [path for path, _ in self._ledger.locals_below(self._group, folder + b"/")]
+        for path in reversed(below):
+            if self._tree.excluded(path):
+                continue
+            change = self._look(path, self._ledger.local(self._group, path))
+            if change is not None:
+                seen.changes.append(change)
+                seen.under[path] = folder
+
+    def _look(self, path: bytes, known: Local | None) -> Change | None:
+        change = self._tree.observe(path, known)
+        if change is not None and not -MTIME_NS_MAX <= change.mtime_ns < MTIME_NS_MAX:
+            raise _OutOfRange(f"{path[:200]!r}: expected a modification time between the years 1677 and 2262")
+        return change
+
+    def _note_failure(self, path: bytes, cause: str) -> None:
+        if not self.failed:
+            log.warning("group=%s path=%r event=unreadable reason=%s", self._group, path, cause)
+        self.failures += 1
+        self.last_failure = cause
+        if path in self.failed or len(self.failed) < FAILED_MAX:
+            self.failed[path] = cause
+
+
+def _same_folder(known: Local | None, change: Change) -> bool:
+    if known is None or known.fingerprint is None or change.fingerprint is None:
+        return False
+    return known.fingerprint.ino == change.fingerprint.ino
