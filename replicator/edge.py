@@ -4,7 +4,7 @@ Laws (design section 5, rules 5 to 7): a read is judged after it arrived, each o
 the gate says that its changes are fenced, and a client that goes away does not stop that; a request that may have had
 an effect is never sent twice; a request that came from another member is never passed on again.
 
-    read    admit → Serve: application · Forward: first member that answers · Refuse: 503
+    read    admit → Serve: application, admit again · Forward: first member that answers · Refuse: 503
     write   may_write → None: application, held, fence, released · Forward: first member reached · Refuse: 503
 """
 
@@ -32,6 +32,8 @@ READS = frozenset(("GET", "HEAD", "OPTIONS"))
 IDLE_SECONDS = 75.0
 """A client's connection that asks nothing for so long is closed."""
 SHUTDOWN_SECONDS = 1.0
+JUDGEMENTS_MAX = 4
+"""Of one read whose content changes each time while the application reads it."""
 RETRY_SECONDS = 1
 """Told to clients when nobody knows better."""
 
@@ -163,25 +165,40 @@ class Edge:
     # -- reads ------------------------------------------------------------------------------------------------------
 
     async def _read(self, exchange: Exchange) -> web.StreamResponse:
+        """Judged before the application is asked, and again when it answers: what came in between must not show."""
         target = exchange.target
-        verdict = await self._gate.admit(target.group.name, target.path, target.prefix)
-        match verdict:
-            case Serve():
-                return await self._serve(exchange, verdict.digest)
-            case Forward():
-                return await self._forward(exchange, verdict, write=False)
-            case Refuse():
-                return self._refuse(exchange, verdict)
-            case _:
-                assert_never(verdict)
+        for _ in range(JUDGEMENTS_MAX):
+            verdict = await self._gate.admit(target.group.name, target.path, target.prefix)
+            match verdict:
+                case Forward():
+                    return await self._forward(exchange, verdict, write=False)
+                case Refuse():
+                    return self._refuse(exchange, verdict)
+                case Serve():
+                    answer = await self._serve(exchange, verdict)
+                    if answer is not None:
+                        return answer
+                case _:
+                    assert_never(verdict)
+            if exchange.body.started:
+                break
+        return self._refuse(exchange, Refuse("it changed each time while it was read", RETRY_SECONDS))
 
-    async def _serve(self, exchange: Exchange, digest: bytes | None) -> web.StreamResponse:
-        """From the application here. With a query it may be a picture made on the fly: then the hash says nothing."""
-        self.answers["serve"] += 1
-        known = digest is not None and exchange.request.method != "OPTIONS" and "?" not in exchange.raw_path
-        etag = fields.entity_tag(digest) if known and digest is not None else ""
+    async def _serve(self, exchange: Exchange, verdict: Serve) -> web.StreamResponse | None:
+        """From the application here; None when the gate says something else by the time it answers.
+
+        With a query it may be a picture made on the fly: then the hash says nothing.
+        """
+        known = verdict.digest is not None and exchange.request.method != "OPTIONS" and "?" not in exchange.raw_path
+        etag = fields.entity_tag(verdict.digest) if known and verdict.digest is not None else ""
         asked = fields.without_conditions(exchange.headers, etag) if etag else exchange.headers
         upstream = await self._applications.ask(exchange, asked, write=False)
+        target = exchange.target
+        again = await self._gate.admit(target.group.name, target.path, target.prefix)
+        if not isinstance(again, Serve) or again.version != verdict.version:
+            upstream.close()
+            return None
+        self.answers["serve"] += 1
         headers = fields.end_to_end(upstream.headers)
         if upstream.status == 404:
             headers = fields.uncached(headers)  # the next upload may make it wrong

@@ -66,8 +66,8 @@ def decode(frame: bytes) -> Message:
 
 
 def urgent(message: Message) -> bool:
-    """Whether it overtakes what is bulky: everything does, but for entries and their coarse marks."""
-    return not isinstance(message, Entries | Mark)
+    """Whether it overtakes what is bulky: everything does but entries; coarse marks are there to come before them."""
+    return not isinstance(message, Entries)
 
 
 def hello_fault(hello: Message, *, certified: str) -> str:

@@ -15,7 +15,7 @@ from aiohttp import web
 from anycastle.errors import AnycastleError
 from anycastle.replicator.edge import Edge, EdgeError
 from anycastle.replicator.edge_forward import ForwardError, ForwardRequest
-from anycastle.replicator.entry import NO_VERSION
+from anycastle.replicator.entry import NO_VERSION, Version
 from anycastle.replicator.gate import Forward, Refuse, Serve
 from anycastle.replicator.settings import EdgeSettings, GroupSettings
 from tests.replicator.members import HOST, Member, free_port, link_settings, make_authority, meshed, running, until
@@ -32,6 +32,8 @@ class Gate:
 
     def __init__(self) -> None:
         self.read: Serve | Forward | Refuse = SERVE
+        self.later: list[Serve | Forward | Refuse] = []
+        """Said first, one after the other."""
         self.write: Forward | Refuse | None = None
         self.fenced: Refuse | AnycastleError | None = None
         self.fence_open = asyncio.Event()
@@ -41,7 +43,7 @@ class Gate:
 
     async def admit(self, group: str, path: bytes | None, prefix: bytes) -> Serve | Forward | Refuse:
         self.asked.append((group, path, prefix))
-        return self.read
+        return self.later.pop(0) if self.later else self.read
 
     def may_write(self, group: str) -> Forward | Refuse | None:
         return self.write
@@ -171,7 +173,7 @@ async def test_serve(client: aiohttp.ClientSession) -> None:
         assert seen["X-Forwarded-Proto"] == "http"
         assert "X-Anycastle-Hop" not in seen
         assert "X-Odd" not in seen
-        assert ams.gate.asked == [("blogs", b"alice/htdocs/a.jpg", b"alice/")]
+        assert ams.gate.asked == [("blogs", b"alice/htdocs/a.jpg", b"alice/")] * 2, "before and after the application"
         assert ams.heard == ["blogs"]
         assert ams.edge.answers == {"serve": 1}
 
@@ -213,7 +215,34 @@ async def test_head_and_options(client: aiohttp.ClientSession) -> None:
         async with client.options(ams.url()) as got:
             assert got.headers["ETag"] == '"application"'
         assert [request.method for request in ams.application.requests] == ["HEAD", "OPTIONS"]
-        assert len(ams.gate.asked) == 2
+        assert len(ams.gate.asked) == 4
+
+
+async def test_a_read_that_raced_a_change_is_judged_and_read_again(client: aiohttp.ClientSession) -> None:
+    async with site() as ams:
+        ams.gate.later = [Serve(None, Version(1, "ams"), ""), Serve(None, Version(2, "ams"), "")]
+        ams.gate.read = Serve(None, Version(2, "ams"), "")
+        async with client.get(ams.url()) as got:
+            assert signed(got) == (200, "ams", "serve")
+        assert len(ams.application.requests) == 2
+        assert ams.edge.answers == {"serve": 1}
+
+
+async def test_a_read_that_races_changes_for_ever_is_refused(client: aiohttp.ClientSession) -> None:
+    async with site() as ams:
+        ams.gate.later = [Serve(None, Version(n, "ams"), "") for n in range(1, 20)]
+        async with client.get(ams.url()) as got:
+            assert signed(got) == (503, "ams", "refuse")
+            assert "changed each time" in await got.text()
+
+
+async def test_what_was_read_before_the_site_lost_its_leases_is_not_shown(client: aiohttp.ClientSession) -> None:
+    async with site() as ams:
+        ams.gate.later = [SERVE]
+        ams.gate.read = Refuse("not current: no leases", 2)
+        async with client.get(ams.url()) as got:
+            assert signed(got) == (503, "ams", "refuse")
+        assert len(ams.application.requests) == 1
 
 
 async def test_the_content_hash_is_the_validator(client: aiohttp.ClientSession) -> None:

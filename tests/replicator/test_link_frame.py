@@ -72,8 +72,8 @@ def test_round_trip(message: Message) -> None:
     assert decode(encode(message, frame_bytes_max=LIMIT)) == message
 
 
-def test_only_entries_and_marks_wait() -> None:
-    assert {type(m) for m in GOOD if not urgent(m)} == {Entries, Mark}
+def test_only_entries_wait() -> None:
+    assert {type(m) for m in GOOD if not urgent(m)} == {Entries}
 
 
 BAD: list[Message] = [
