@@ -57,6 +57,8 @@ HEALTH_KEPT_SECONDS = 5.0
 DECISIONS_KEPT = 500
 REQUESTS_COUNTED_MAX = 100_000
 """In one second; more than one edge can answer."""
+WITHDRAW_SECONDS_MAX = 7.0
+"""ExaBGP acknowledges in milliseconds; one that hangs must not keep the member from ending."""
 FIRST_ROUND_SECONDS_MAX = 15.0
 """Probes bound themselves; this only guards against a fault of ours."""
 
@@ -87,6 +89,7 @@ class Member:
         self._health_lost = False
         """The last try to keep it failed, and that was said."""
         self._remembered: dict[str, SiteView] = {}
+        self._announcing: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._stop = asyncio.Event()
 
@@ -225,11 +228,19 @@ class Member:
             background.append(tasks.create_task(self.dns.run()))
             self.dns.publish(self.view)  # it may have moved on while the workers started
         if self.announcer is not None:
-            outer.create_task(self.announcer.run())
+            self._announcing = outer.create_task(self.announcer.run())
 
     async def _withdraw(self) -> None:
-        if self.announcer is not None:
-            await self.announcer.close()
+        """Bounded: when routers cannot be told any more, the end of ExaBGP's sessions tells them."""
+        if self.announcer is None:
+            return
+        try:
+            async with asyncio.timeout(WITHDRAW_SECONDS_MAX):
+                await self.announcer.close()
+        except TimeoutError:
+            log.error("event=withdraw-given-up seconds=%g", WITHDRAW_SECONDS_MAX)
+            if self._announcing is not None:
+                self._announcing.cancel()
 
     # -- the view -------------------------------------------------------------------------------------------------
 

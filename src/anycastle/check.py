@@ -23,9 +23,6 @@ from anycastle.errors import AnycastleError
 from anycastle.replicator.pki import server_context, server_name
 from anycastle.replicator.settings import GroupSettings, Tls
 
-SOCKET_PATH_BYTES_MAX = 107
-"""`sun_path` of unix(7), less the closing NUL."""
-
 
 def check(file: Path, member: str | None) -> tuple[Config, list[str]]:
     """The configuration and all its problems, a line each; with `member` its machine's too. Raises ConfigError."""
@@ -89,19 +86,13 @@ def local_problems(settings: MemberConfig) -> list[str]:
 
 
 def _state_problems(settings: MemberConfig) -> list[str]:
-    socket, folder = os.fsencode(settings.control_socket), settings.state_dir
-    problems = []
-    if len(socket) > SOCKET_PATH_BYTES_MAX:
-        problems.append(
-            f"state_dir {folder}: expected a shorter path, for {settings.control_socket.name} in it would have "
-            f"{len(socket)} bytes and a Unix socket at most {SOCKET_PATH_BYTES_MAX}"
-        )
+    folder = settings.state_dir
     there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
     if not there.is_dir():
-        problems.append(f"state_dir {folder} cannot be made: {there} is not a folder")
-    elif not os.access(there, os.W_OK | os.X_OK):
-        problems.append(f"state_dir {folder} is not writable: expected a folder this user may write to")
-    return problems
+        return [f"state_dir {folder} cannot be made: {there} is not a folder"]
+    if not os.access(there, os.W_OK | os.X_OK):
+        return [f"state_dir {folder} is not writable: expected a folder this user may write to"]
+    return []
 
 
 def _root_problems(settings: MemberConfig) -> list[str]:

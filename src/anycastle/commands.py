@@ -8,14 +8,13 @@ import asyncio
 import json
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 from rich.console import Console
 from rich.table import Table
 
-from anycastle.config import Config, load_config
+from anycastle.config import Config, load_config, short_path
 from anycastle.errors import AnycastleError
 from anycastle.replicator import pki
 
@@ -65,7 +64,8 @@ def _call(
     socket = config.control_socket(member)
     seconds = timeout_seconds + ANSWER_SECONDS_MAX
     try:
-        status, answer = asyncio.run(_request(socket, method, path, query, body, seconds))
+        with short_path(socket) as short:
+            status, answer = asyncio.run(_request(short, method, path, query, body, seconds))
     except TimeoutError as error:
         raise CommandError(f"{member} did not answer within {seconds:.0f} s") from error
     except (aiohttp.ClientError, OSError) as error:
@@ -78,10 +78,10 @@ def _call(
 
 
 async def _request(
-    socket: Path, method: str, path: str, query: Mapping[str, str] | None, body: Json | None, timeout_seconds: float
+    socket: str, method: str, path: str, query: Mapping[str, str] | None, body: Json | None, timeout_seconds: float
 ) -> tuple[int, Json]:
     timeout = aiohttp.ClientTimeout(total=timeout_seconds)
-    connector = aiohttp.UnixConnector(str(socket))
+    connector = aiohttp.UnixConnector(socket)
     async with (
         aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
         session.request(method, f"http://member/api/v1/{path}", params=query, json=body) as response,

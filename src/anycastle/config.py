@@ -4,10 +4,11 @@ Laws: unknown keys are faults; all faults are reported at once; reading never to
 relative to the configuration file; `{site}` in a file name stands for the member that reads it.
 """
 
+import contextlib
 import math
-import os.path
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -265,6 +266,19 @@ class Config:
             faults.append(named.fault(f"{path}: expected {expected}"))
             return None
         return secret
+
+
+@contextlib.contextmanager
+def short_path(socket: Path) -> Iterator[str]:
+    """The same place by way of its folder's descriptor: a Unix socket's path ends at 107 bytes, state_dir need not.
+
+    Raises OSError when the folder is not there.
+    """
+    folder = os.open(socket.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{socket.name}"
+    finally:
+        os.close(folder)
 
 
 def load_config(file: Path) -> Config:

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from anycastle.app import StartError, prepare
 from anycastle.clock import Clock
-from anycastle.config import Config, MemberConfig
+from anycastle.config import Config, MemberConfig, short_path
 from anycastle.health.dashboard import make_app
 from anycastle.ports import Ports
 
@@ -46,7 +46,8 @@ async def _face(ports: Ports, settings: MemberConfig) -> AsyncIterator[None]:
         try:
             path.unlink(missing_ok=True)  # of a run that was killed: the ledger is ours, so nobody listens there
             undo.callback(path.unlink, missing_ok=True)  # commands find a member by its socket
-            await web.UnixSite(unix, str(path)).start()
+            with short_path(path) as short:
+                await web.UnixSite(unix, short).start()
             path.chmod(0o600)
         except OSError as error:
             raise StartError(f"cannot listen for commands on {path}: {error.strerror or error}") from error

@@ -1,6 +1,7 @@
 """A member as a process: what it refuses before it begins, how it ends, and that nothing of it is left behind."""
 
 import contextlib
+import http.client
 import os
 import shutil
 import signal
@@ -16,7 +17,7 @@ import pytest
 from anycastle.replicator import pki
 from anycastle.replicator.ledger import Ledger
 from examples.demo.collector import Collector
-from tests.anycastle.members import ADDRESS, Done, Members, alive, free_port, members, prepared, until
+from tests.anycastle.members import ADDRESS, Done, Members, alive, anycastle, free_port, members, prepared, until
 
 PREFIX = "198.51.100.0/24"
 MORE_GROUP = '\n[groups.more]\nroot = "more"\nhosts = ["m.example.com"]\napplication = "http://127.0.0.1:1"\n'
@@ -140,7 +141,6 @@ REFUSED: dict[str, tuple[Callable[[Members, Undo], None], str]] = {
         "state_dir zone/x cannot be made: zone is not a folder",
     ),
     "state nowhere": (changes('"state/{site}"', '"/proc/x"'), "state_dir /proc/x "),
-    "state path too long": (changes('"state/{site}"', f'"{"s" * 100}"'), "expected a shorter path"),
     "ledger in use": (ledger_in_use, "ledger state/ams/ledger.sqlite is in use by another process"),
     "ledger of another": (ledger_of_another, "nyc"),
     "ledger damaged": (ledger_damaged, "ledger state/ams/ledger.sqlite is damaged"),
@@ -316,15 +316,43 @@ def test_sigterm_during_the_start_ends_it_at_once_and_status_says_what_it_waits_
         assert done.status == 2
         assert done.err == "anycastle: ams is starting: the first round of probes is not over\n"
         assert made.run("explain", "www.example.com").status == 2
+        for path in ("/metrics", "/api/v1/status", "/api/v1/where?path=photos:x"):
+            assert _get(made.sites["ams"].dashboard, path) == 503
+        with socket.create_connection((ADDRESS, made.sites["ams"].dashboard)) as events:
+            events.sendall(b"GET /api/v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert b"HTTP/1.1 " in events.recv(4096)
         status, seconds = made.stop("ams")
         assert status == 0, made.log("ams")
         assert seconds < 4
         assert "Traceback" not in made.log("ams")
 
 
+def _get(port: int, path: str) -> int:
+    connection = http.client.HTTPConnection(ADDRESS, port, timeout=10)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        response.read()
+        return response.status
+    finally:
+        connection.close()
+
+
 def _answered(made: Members) -> Done | None:
     done = made.run("status")
     return None if "is not running" in done.err else done
+
+
+def test_a_state_dir_may_have_a_longer_path_than_a_socket() -> None:
+    with prepared("ams") as made:
+        made.change("state/{site}", "/".join(("s" * 100, "t" * 100, "{site}")))
+        made.start_applications()
+        made.start("ams")
+        made.ready()
+        assert made.run("status").status == 0
+        assert anycastle("status", "--config", made.config).status == 0
+        assert made.stop("ams")[0] == 0
+        assert made.run("status").err.endswith(": it is not running\n")
 
 
 def test_sighup_reloads_and_a_broken_zone_keeps_what_was() -> None:
@@ -344,3 +372,37 @@ def test_sighup_reloads_and_a_broken_zone_keeps_what_was() -> None:
         made.processes["ams"] = first
         assert "is in use by another process" in made.log("ams")
         assert made.run("status").status == 0, "and the first goes on"
+
+
+def test_a_witness_votes_and_shows_what_it_knows() -> None:
+    link = free_port()
+    witness = f'[witnesses.wit]\nstate_dir = "state/wit"\nlink = "{ADDRESS}:{link}"\nlink_listen = "{ADDRESS}:{link}"\n'
+    with prepared("ams", more=witness) as made:
+        made.change('members = ["ams"]', 'members = ["ams", "wit"]')
+        pki.issue(made.folder / "pki", "wit")
+        made.start_applications()
+        for member in ("ams", "wit"):
+            made.start(member)
+        made.ready("ams", "wit")
+        made.settled()
+        assert made.run("lag", site="wit").status == 0
+        done = made.run("where", "photos:x", site="wit")
+        assert (done.status, done.err) == (2, "anycastle: no group 'photos' here; groups: none\n")
+        assert made.run("drain", "ams", site="wit").status == 0, "an operator may speak there too"
+        until(lambda: "is drained" in made.log("ams"), "ams hears it", 5)
+        assert made.stop("wit")[0] == 0
+        assert "Traceback" not in made.log("wit")
+
+
+def test_an_exabgp_that_hangs_does_not_hold_up_the_end(router: tuple[Collector, str]) -> None:
+    collector, bgp = router
+    with one(bgp) as made:
+        until(lambda: announced(collector), "the route is announced")
+        children = made.children("ams")
+        for pid in children:
+            if b"exabgp" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGSTOP)
+        status, seconds = made.stop("ams")
+        assert status == 0, made.log("ams")
+        assert seconds < 14
+        assert not [pid for pid in children if alive(pid)]
