@@ -14,8 +14,8 @@ from anycastle.clock import Clock
 from anycastle.errors import AnycastleError
 from anycastle.health.view import content_prefix
 from anycastle.replicator.controller import Controller
-from anycastle.replicator.disk import Tree
-from anycastle.replicator.entry import Entry, Kind
+from anycastle.replicator.disk import Tree, TreeError
+from anycastle.replicator.entry import PRIVATE_FOLDER, Entry, Kind
 from anycastle.replicator.event import Event, FenceWanted, Journaled, LandedHere
 from anycastle.replicator.feed import common_folder
 from anycastle.replicator.flight import Flight
@@ -61,6 +61,7 @@ class Content:
         self.controller = controller
         held = ledger.detailed().get(settings.name, {})
         self.flight = Flight(sites, depth=settings.prefix_depth, heads=held)
+        _check_root(settings, ledger)
         self.tree = Tree(settings.root, settings.exclude)
         self._member = member
         self._clock = clock
@@ -97,6 +98,21 @@ class Content:
         except BaseException:
             self.tree.close()
             raise
+        if ledger.get(self._journal_whole_fact) is not None:
+            self.settle.allow_journal()
+
+    @property
+    def _journal_whole_fact(self) -> str:
+        return f"journal-whole.{self.settings.name}"
+
+    def became_current(self) -> None:
+        """A majority knows no more of our journal than we do. With a new ledger nothing was journaled before that.
+
+        A ledger that was lost would else begin at seq 1 again, and others take what it says for what they have.
+        """
+        if self.ledger.get(self._journal_whole_fact) is None:
+            self.ledger.put(self._journal_whole_fact, b"")
+            self.settle.allow_journal()
 
     async def run(self) -> None:
         self._landed_here()
@@ -117,13 +133,12 @@ class Content:
 
     def _journaled(self, entries: tuple[Entry, ...]) -> None:
         """Our own changes are durable: announce them. They have landed here by their nature."""
-        if not entries:
-            return
         now = self._clock.now()
         for entry in entries:
             self.flight.add(entry, now=now)
-        self._feed(Journaled(self.settings.name, entries[-1].seq, common_prefix(entries)))
-        self._landed_here()
+        if entries:
+            self._feed(Journaled(self.settings.name, entries[-1].seq, common_prefix(entries)))
+        self._landed_here()  # Also when nothing was announced: what we found may be what was to land.
 
     def recorded(self, entries: tuple[Entry, ...], to_land: tuple[Entry, ...], bodies: Mapping[bytes, bytes]) -> None:
         """Others' entries are durable here."""
@@ -320,6 +335,21 @@ class Content:
             return None if path is None else self.tree.open_body(path)
         except (AnycastleError, OSError):
             return None
+
+
+def _check_root(settings: GroupSettings, ledger: Ledger) -> None:
+    """A root that we never saw, where the ledger knows files: its scan would delete them at every site.
+
+    Raises TreeError.
+    """
+    if (settings.root / PRIVATE_FOLDER.decode()).is_dir():
+        return
+    if next(ledger.locals_below(settings.name, b""), None) is not None:
+        raise TreeError(
+            f"group {settings.name}: root {settings.root} is not the one this member replicated (no "
+            f"{PRIVATE_FOLDER.decode()} in it): expected its disk to be mounted; to fetch all content from the other "
+            "sites into it instead, move the ledger in state_dir away first"
+        )
 
 
 def common_prefix(entries: Sequence[Entry]) -> bytes:

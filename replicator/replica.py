@@ -76,6 +76,7 @@ class Replica:
             recorded=ledger.recorded(),
             detailed=ledger.detailed(),
             fenced=ledger.fenced(),
+            marks=tuple(mark for group in settings.group_names for mark in ledger.marks(group)),
             now=clock.now(),
         )
         self.contents: dict[str, Content] = {}
@@ -169,7 +170,11 @@ class Replica:
                 self._courier.ask(command)
             case e.Record() | e.RecordMark() | e.StoreFenced():
                 self._recorder.ask(command)
-            case e.FenceMoved() | e.CurrencyMoved():
+            case e.FenceMoved():
+                self._note()
+            case e.CurrencyMoved(group, reason):
+                if not reason and (content := self.contents.get(group)):
+                    content.became_current()
                 self._note()
             case e.PeerLanded(member, group):
                 if content := self.contents.get(group):

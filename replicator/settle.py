@@ -86,6 +86,7 @@ class Settle:
         self._barriers: list[_Barrier] = []
         self._cookies: dict[str, asyncio.Future[None]] = {}
         self._wake = asyncio.Event()
+        self._may_journal = asyncio.Event()
         self.sight = Sight(group, tree, threads=disk, see=self._take, scan=self._scan_all, moved=self._sight_moved)
         self._moved = moved
 
@@ -95,6 +96,10 @@ class Settle:
             tasks.create_task(self.sight.run())
             tasks.create_task(self._settle())
             tasks.create_task(self._rest())
+
+    def allow_journal(self) -> None:
+        """Our own journal is whole: from now on changes may be added to it."""
+        self._may_journal.set()
 
     def close(self) -> None:
         self.sight.close()
@@ -254,6 +259,7 @@ class Settle:
         return self._looking, self._again, self._dirty
 
     async def _settle(self) -> None:
+        await self._may_journal.wait()
         while True:
             await self._wake.wait()
             self._wake.clear()
