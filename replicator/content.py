@@ -98,21 +98,13 @@ class Content:
         except BaseException:
             self.tree.close()
             raise
-        if ledger.get(self._journal_whole_fact) is not None:
-            self.settle.allow_journal()
-
-    @property
-    def _journal_whole_fact(self) -> str:
-        return f"journal-whole.{self.settings.name}"
 
     def became_current(self) -> None:
-        """A majority knows no more of our journal than we do. With a new ledger nothing was journaled before that.
+        """A majority knows no more of our journal than we do: changes may be added to it.
 
-        A ledger that was lost would else begin at seq 1 again, and others take what it says for what they have.
+        Not before that, at each start: a ledger that was lost or restored would begin again at seqs that others hold.
         """
-        if self.ledger.get(self._journal_whole_fact) is None:
-            self.ledger.put(self._journal_whole_fact, b"")
-            self.settle.allow_journal()
+        self.settle.allow_journal()
 
     async def run(self) -> None:
         self._landed_here()

@@ -62,3 +62,26 @@ async def test_a_new_ledger_journals_nothing_before_a_majority_spoke(tmp_path: P
         assert ams.ledger.head("blogs") == 1
         await sgp.start()
         await alike(ams, nyc, sgp)
+
+
+async def test_a_ledger_restored_from_a_backup_takes_back_what_it_said_since(tmp_path: Path) -> None:
+    async with cluster(tmp_path) as (ams, nyc, sgp):
+        (nyc.root / "a").write_bytes(b"1")
+        await alike(ams, nyc, sgp)
+        await nyc.stop()
+        shutil.copy(nyc.state / "ledger.sqlite", tmp_path / "backup")
+        await nyc.start()
+        await nyc.ready()
+        (nyc.root / "b").write_bytes(b"2")
+        await alike(ams, nyc, sgp)
+        await nyc.stop()
+        for file in nyc.state.glob("ledger.sqlite*"):
+            file.unlink()
+        shutil.copy(tmp_path / "backup", nyc.state / "ledger.sqlite")
+        await nyc.start()
+        (nyc.root / "c").write_bytes(b"3")
+        await nyc.ready()
+        assert await nyc.fence() is None
+        after = await alike(ams, nyc, sgp)
+        assert after.keys() == {"a", "b", "c"}
+        assert nyc.ledger.head("blogs") == ams.ledger.detailed()["blogs"]["nyc"]
