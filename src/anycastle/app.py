@@ -96,6 +96,8 @@ class Member:
         replica = settings.replica
         content = settings.member in replica.sites
         _make_folder(settings.state_dir)
+        if settings.bgp is not None:
+            _make_folder(settings.bgp.run_dir)
         self.ledger = Ledger.open(
             settings.state_dir / "ledger.sqlite", member=settings.member, groups=replica.group_names, content=content
         )
@@ -438,7 +440,7 @@ def _make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StartError(f"state_dir {path} cannot be made: {error.strerror}") from error
+        raise StartError(f"{path} cannot be made: {error.strerror}; expected a folder we may write") from error
 
 
 def _check_ports(listen: tuple[tuple[str, int], ...]) -> None:

@@ -92,6 +92,18 @@ def ledger_damaged(made: Members, _: Undo) -> None:
     file.write_bytes(b"x" * len(file.read_bytes()))
 
 
+def bgp_folder_is_a_file(made: Members, _: Undo) -> None:
+    ledger(made).close()
+    (made.folder / "state" / "ams" / "bgp").write_text("x")
+    made.change("\n[groups", f'bgp = {{ router_id = "{ADDRESS}", local_as = 1 }}\n[groups')
+
+
+def no_place_for_commands(made: Members, undo: Undo) -> None:
+    ledger(made).close()
+    (made.folder / "state" / "ams" / "control.sock").mkdir()
+    undo.callback((made.folder / "state" / "ams" / "control.sock").rmdir)
+
+
 def symlinked_roots(made: Members, _: Undo) -> None:
     (made.folder / "more").symlink_to("content/ams")
     made.configure(made.text + MORE_GROUP)
@@ -140,7 +152,9 @@ REFUSED: dict[str, tuple[Callable[[Members, Undo], None], str]] = {
         changes('"state/{site}"', '"zone/x"'),
         "state_dir zone/x cannot be made: zone is not a folder",
     ),
-    "state nowhere": (changes('"state/{site}"', '"/proc/x"'), "state_dir /proc/x "),
+    "state nowhere": (changes('"state/{site}"', '"/proc/x"'), "/proc/x cannot be made: "),
+    "BGP's folder is a file": (bgp_folder_is_a_file, "state/ams/bgp cannot be made: File exists"),
+    "no place for commands": (no_place_for_commands, "cannot listen for commands on state/ams/control.sock"),
     "ledger in use": (ledger_in_use, "ledger state/ams/ledger.sqlite is in use by another process"),
     "ledger of another": (ledger_of_another, "nyc"),
     "ledger damaged": (ledger_damaged, "ledger state/ams/ledger.sqlite is damaged"),
@@ -193,7 +207,7 @@ def test_a_start_that_cannot_be_is_refused_with_a_line_and_nothing_begun(
     lines = done.err.splitlines()
     assert len(lines) == LINES.get(name, 1), done.err
     assert REFUSED[name][1] in lines[0]
-    assert not (made.folder / "state" / "ams" / "control.sock").exists()
+    assert not (made.folder / "state" / "ams" / "control.sock").is_socket()
     content = made.folder / "content"
     assert not [path for path in content.rglob("*") if path.is_file()], "nothing landed"
     for port in ("link", "edge", "dns", "dashboard"):
