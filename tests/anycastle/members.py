@@ -163,9 +163,10 @@ class Members:
 
     def stop(self, site: str, number: signal.Signals = signal.SIGTERM) -> tuple[int, float]:
         """Its exit status, and the seconds it took."""
-        process, began = self.processes.pop(site), time.monotonic()
+        process, began = self.processes[site], time.monotonic()
         process.send_signal(number)
         status = process.wait(30)
+        del self.processes[site]
         return status, time.monotonic() - began
 
     # -- asking them ----------------------------------------------------------------------------------------------
