@@ -24,7 +24,7 @@ RESTART_SECONDS_MIN = 0.5
 RESTART_SECONDS_MAX = 30.0
 STEADY_SECONDS = 60.0
 """A life this long forgives earlier deaths: the next restart is quick again."""
-TERM_SECONDS = 5.0
+TERM_SECONDS = 2.0
 """How long ExaBGP may take to end; it gives its own child 2 s."""
 
 _LAUNCH = Path(__file__).resolve().with_name("launch.py")

@@ -36,7 +36,7 @@ LINK_SECONDS = 15.0
 REPEAT_SECONDS = 30.0
 SHOW_SECONDS = 10.0
 """How often ExaBGP is asked for its sessions: shows that it lives, and finds events that were lost."""
-CLOSE_SECONDS = 5.0
+CLOSE_SECONDS = 3.0
 
 _BRIDGE = Path(__file__).resolve().with_name("bridge.py")
 
@@ -200,6 +200,8 @@ class Speaker:
                 self._link_lost_at = self._clock.now()
                 self._reconciler.forget()
                 self._all_sessions("ExaBGP cannot be asked")
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise asyncio.CancelledError  # It came together with an error of the link, which hid it.
 
     def _count_silence(self, lost: BaseExceptionGroup[SilenceError]) -> None:
         self.unanswered_commands += 1

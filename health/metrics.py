@@ -16,7 +16,7 @@ from anycastle.health.report import Snapshot
 from anycastle.health.view import Health
 
 PARTS = ("app", "bgp", "dns", "edge", "health", "replicator")
-UNITS = ("bool", "bytes", "entries", "generation", "per_second", "routes", "seconds", "total")
+UNITS = ("bool", "bytes", "connections", "entries", "generation", "paths", "per_second", "routes", "seconds", "total")
 NAME = re.compile(rf"anycastle_({'|'.join(PARTS)})_[a-z0-9]+(_[a-z0-9]+)*_({'|'.join(UNITS)})")
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -54,6 +54,7 @@ def samples(snapshot: Snapshot) -> Iterator[Metric]:
     yield from _replicator(snapshot)
     yield from _bgp(snapshot)
     yield from _counters(snapshot)
+    yield from _levels(snapshot)
 
 
 def _member(snapshot: Snapshot) -> Iterator[Metric]:
@@ -122,6 +123,13 @@ def _counters(snapshot: Snapshot) -> Iterator[Metric]:
                 family = CounterMetricFamily(name, what.replace("_", " ") + ".")
                 family.add_metric([], count)
                 yield family
+
+
+def _levels(snapshot: Snapshot) -> Iterator[Metric]:
+    for part, levels in sorted(snapshot.levels.items()):
+        for what, level in sorted(levels.items()):
+            if NAME.fullmatch(f"anycastle_{part}_{what}"):
+                yield _gauge(f"{part}_{what}", what.replace("_", " ").capitalize() + " now.", (), [((), level)])
 
 
 def _gauge(name: str, text: str, labels: tuple[str, ...], rows: Iterable[Row]) -> Metric:

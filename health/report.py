@@ -189,6 +189,9 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     decisions: tuple[DecisionReport, ...]
     """The newest first."""
     counters: dict[str, dict[str, int]]
+    levels: dict[str, dict[str, int]] = {}
+    notes: tuple[str, ...] = ()
+    """What an operator should know or do, in sentences."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,9 +213,12 @@ class Facts:
     """When `flights` is itself only a part; None means that it is all."""
     conflicts: Sequence[ConflictReport] = ()
     drains: Sequence[DrainReport] = ()
+    notes: Sequence[str] = ()
     decisions: Iterable[DecisionReport] = ()
     counters: dict[str, dict[str, int]] = field(default_factory=dict)
     """Part (`dns`, `bgp`, `replicator`, `edge`, `health`) -> what was counted, in words joined by `_` -> how often."""
+    levels: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Part -> what, with its unit last -> how it stands now (`flight_entries`)."""
 
 
 def report(view: View, facts: Facts, *, now: float) -> Snapshot:
@@ -237,6 +243,8 @@ def report(view: View, facts: Facts, *, now: float) -> Snapshot:
         drains=tuple(facts.drains),
         decisions=_newest(facts.decisions, DECISIONS_MAX, lambda decision: decision.wall),
         counters=facts.counters,
+        levels=facts.levels,
+        notes=tuple(facts.notes),
     )
 
 

@@ -225,20 +225,26 @@ class Replica:
         contents = self.contents.values()
         return {
             "entries_recorded": sum(sum(origins.values()) for origins in self.ledger.recorded().values()),
-            "entries_in_flight": sum(len(content.flight) for content in contents),
             "landed": sum(content.landing.landed_count for content in contents),
             "fetched_bytes": sum(content.landing.pulls.fetched_bytes for content in contents),
-            "landings_failing": sum(len(content.landing.failed) for content in contents),
             "bodies_refused": sum(
                 content.landing.bad_bodies + content.landing.pulls.mismatches for content in contents
             ),
-            "unreadable": sum(len(content.settle.looks.failed) for content in contents),
             "skipped_special_files": sum(content.tree.skipped for content in contents),
-            "still_written": sum(len(content.settle.still_written) for content in contents),
             "announcements_refused": self._recorder.refused,
             "announcements_dropped": self._recorder.dropped,
             "entries_too_long": self._courier.too_long,
             "messages_ignored": sum(self.controller.ignored.values()),
+        }
+
+    def levels(self) -> dict[str, int]:
+        """How it stands now; these go down again."""
+        contents = self.contents.values()
+        return {
+            "flight_entries": sum(len(content.flight) for content in contents),
+            "landing_failed_paths": sum(len(content.landing.failed) for content in contents),
+            "unreadable_paths": sum(len(content.settle.looks.failed) for content in contents),
+            "still_written_paths": sum(len(content.settle.still_written) for content in contents),
         }
 
     # -- bodies (landing.Source, and what the links serve) --------------------------------------------------------

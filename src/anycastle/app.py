@@ -315,6 +315,14 @@ class Member:
             for group in groups
         }
 
+    def member_standing(self, now: float) -> dict[str, str]:
+        """Member, witnesses too -> why it does not stand well, or empty: for the steps of a roster change."""
+        connected, replica = self.links.connected(), self.settings.replica
+        found = {name: "" if name in {*connected, replica.member} else "no link" for name in replica.members}
+        for site in replica.sites:
+            found[site] = next((reason for reason in self._standing(site, now).values() if reason), found[site])
+        return found
+
     def _publish(self, view: View) -> None:
         wall = self.clock.wall()
         for text in news(self.view, view):
@@ -395,12 +403,19 @@ class Member:
         if self.edge is not None:
             found["edge"] = dict(self.edge.answers)
         if self.dns is not None:
-            found["dns"] = self.dns.counters()
+            found["dns"] = {what: n for what, n in self.dns.counters().items() if what != "tcp_connections"}
         if self.announcer is not None:
             found["bgp"] = {
                 "announcements": self.announcer.announcements,
                 "withdrawals": self.announcer.withdrawals,
             }
+        return found
+
+    def levels(self) -> dict[str, dict[str, int]]:
+        """Part -> what -> how it stands now."""
+        found = {"replicator": self.replica.levels()}
+        if self.dns is not None:
+            found["dns"] = {"tcp_open_connections": self.dns.counters().get("tcp_connections", 0)}
         return found
 
     # -- health over restarts -------------------------------------------------------------------------------------

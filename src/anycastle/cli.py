@@ -14,6 +14,7 @@ from anycastle import __version__, commands
 from anycastle.clock import SystemClock
 from anycastle.config import Config, ConfigError, load_config
 from anycastle.errors import AnycastleError
+from anycastle.roster import next_step
 
 DEFAULT_CONFIG = "/etc/anycastle/anycastle.toml"
 
@@ -134,6 +135,8 @@ def _check(options: argparse.Namespace) -> int:
     if not problems:
         what = f"{len(config.members)} members, {len(config.groups)} groups, {len(config.names)} steered names"
         print(f"{options.config}: right ({what})")
+        if step := next_step(config.members, config.members_previous, None):
+            print(f"note: {step}")
     return 2 if problems else 0
 
 

@@ -111,6 +111,8 @@ def status(options: argparse.Namespace) -> int:
         return 0
     alone = "  ISOLATED: it has lost all others" if answer["isolated"] else ""
     print(f"{answer['member']} of {answer['cluster']}, up for {_age(answer['uptime_seconds'])}{alone}")
+    for note in answer["notes"]:
+        print(f"note: {note}")
     _show_sites(answer["sites"])
     _show("links", ("peer", "state", "for", "reason"), [_link(link) for link in answer["links"]])
     _show_routes(answer["sessions"])

@@ -23,6 +23,7 @@ from anycastle.health.view import ALL_GROUPS, View, show_path, withheld
 from anycastle.replicator.content import Content
 from anycastle.replicator.entry import Entry, Kind
 from anycastle.reports import conflict_report, flight_reports, group_report, link_reports, session_reports
+from anycastle.roster import next_step
 
 log = logging.getLogger("anycastle.ports")
 
@@ -60,7 +61,9 @@ class Ports:
                 DrainReport(site=o.site, group=o.group, by=o.by) for o in member.drains.overrides() if o.drained
             ),
             decisions=tuple(member.decisions),
+            notes=self._notes(now),
             counters=member.counters(),
+            levels=member.levels(),
         )
         return report(self._view(), facts, now=now)
 
@@ -162,6 +165,16 @@ class Ports:
                 log.error("event=reload-refused reason=%s", fault)
         except AnycastleError as error:
             log.error("event=reload-refused reason=%s", error)
+
+    def _notes(self, now: float) -> tuple[str, ...]:
+        replica = self._member.settings.replica
+        step = next_step(replica.members, replica.members_previous, self._member.member_standing(now))
+        watched = [
+            f"{name}: changes are seen by {content.settle.sight.watched_by}"
+            for name, content in self._member.replica.contents.items()
+            if not content.settle.sight.watched_by.startswith("fanotify")
+        ]
+        return tuple(note for note in (step, *watched) if note)
 
     # -- small things ---------------------------------------------------------------------------------------------
 
