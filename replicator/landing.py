@@ -22,7 +22,7 @@ from anycastle.replicator.ledger import Ledger
 from anycastle.replicator.ledger_thread import RETRY_SECONDS, LedgerThread
 from anycastle.replicator.observation import Conflict, Fingerprint, Local
 from anycastle.replicator.pull import NobodyHasIt, Puller, Source
-from anycastle.replicator.threads import Threads
+from anycastle.replicator.threads import Stopped, Threads
 
 log = logging.getLogger("anycastle.replicator.landing")
 
@@ -36,6 +36,14 @@ SOON_SECONDS = 0.02
 
 class _Superseded(AnycastleError):
     """There is a newer entry of the path, or it landed already."""
+
+
+class _Loses(AnycastleError):
+    """What is here was made without knowing of the entry, and has to be kept."""
+
+    def __init__(self, local: Local) -> None:
+        super().__init__("a conflict")
+        self.local = local
 
 
 class _Far(AnycastleError):
@@ -196,7 +204,7 @@ class Landing:
         if isinstance(error, LocalEdit):
             self._look((path,))
         cause = str(error) or type(error).__name__
-        if not isinstance(error, LocalEdit | NotEmpty | NobodyHasIt):
+        if not isinstance(error, LocalEdit | NotEmpty | NobodyHasIt | Stopped):
             self._tell(error.cause if isinstance(error, LandError) else type(error).__name__, path, cause)
         self.failed[path] = cause
 
@@ -215,30 +223,47 @@ class Landing:
     async def _land(self, job: Job, *, pull: bool) -> tuple[Entry, Fingerprint | None]:
         """What landed, as the ledger is to be told."""
         entry = job.entry
-        if self._ledger.newest(self.group, entry.path) != entry or self._has_landed(entry):
-            raise _Superseded
         if self._tree.excluded(entry.path):
             return msgspec.structs.replace(entry, kind=Kind.ABSENT, digest=b""), None
-        staged = await self._stage(job, pull=pull) if entry.kind is Kind.FILE else None
+        content = await self._content(job, pull=pull) if entry.kind is Kind.FILE else None
         try:
             await self._turns.take(entry.path)
             try:
-                local = self._ledger.local(self.group, entry.path)
-                if local is not None and job.kept != local.version and self._conflicts(local, entry):
-                    await self._keep_loser(local, entry)
-                    job.kept = local.version
-                expected = local.fingerprint if local else None
-                return entry, await self._disk.do(self._tree.land, entry, staged, expected)
+                while True:
+                    try:
+                        return entry, await self._disk.do(self._land_in_thread, job, content)
+                    except _Loses as loses:
+                        await self._keep_loser(loses.local, entry)
+                        job.kept = loses.local.version
             finally:
                 self._turns.give_back(entry.path)
-        except BaseException:
-            if staged is not None:
-                staged.abort()
+        except BaseException as error:
+            if isinstance(content, Staged):
+                content.abort()
+            if isinstance(error, DigestMismatch) and entry.size:
+                self.bad_bodies += 1
+                job.body = None  # ask somebody else
             raise
 
-    def _has_landed(self, entry: Entry) -> bool:
+    def _land_in_thread(self, job: Job, content: Staged | bytes | None) -> Fingerprint | None:
+        """Everything that must be true at the last moment is looked up at the last moment."""
+        entry = job.entry
         local = self._ledger.local(self.group, entry.path)
-        return local is not None and local.version == entry.version
+        if self._ledger.newest(self.group, entry.path) != entry or (local and local.version == entry.version):
+            raise _Superseded
+        if local is not None and job.kept != local.version and self._conflicts(local, entry):
+            raise _Loses(local)
+        expected = local.fingerprint if local else None
+        if not isinstance(content, bytes):
+            return self._tree.land(entry, content, expected)
+        staged = self._tree.stage(entry)
+        try:
+            staged.write(content)
+            staged.finish()
+            return self._tree.land(entry, staged, expected)
+        except BaseException:
+            staged.abort()
+            raise
 
     def _conflicts(self, local: Local, entry: Entry) -> bool:
         """What is here holds bytes, and is neither what the entry replaced nor anything before that."""
@@ -263,19 +288,11 @@ class Landing:
             "group=%s path=%r event=conflict winner=%s loser=%s", self.group, entry.path, entry.version, local.version
         )
 
-    async def _stage(self, job: Job, *, pull: bool) -> Staged:
-        """The entry's content in a temp file, its digest checked. Raises _Far when it is nowhere near."""
+    async def _content(self, job: Job, *, pull: bool) -> Staged | bytes:
+        """A file's content: bytes still to be checked, or a checked temp file. Raises _Far when it is nowhere near."""
         entry = job.entry
-        body = b"" if entry.size == 0 else job.body
-        if body is not None:
-            try:
-                return await self._disk.do(self._stage_body, entry, body)
-            except DigestMismatch as error:
-                if entry.size == 0:
-                    raise
-                self.bad_bodies += 1
-                self._tell("inline-body", entry.path, str(error))
-                job.body = None
+        if entry.size == 0 or job.body is not None:
+            return job.body or b""
         have = self._ledger.path_with_digest(self.group, entry.digest)
         if have is not None:
             self._copied.append(have)
@@ -289,17 +306,9 @@ class Landing:
                 self._copied.remove(have)
         if not pull:
             raise _Far
+        if self._ledger.newest(self.group, entry.path) != entry:
+            raise _Superseded
         return await self.pulls.pull(entry)
-
-    def _stage_body(self, entry: Entry, body: bytes) -> Staged:
-        staged = self._tree.stage(entry)
-        try:
-            staged.write(body)
-            staged.finish()
-        except BaseException:
-            staged.abort()
-            raise
-        return staged
 
     async def _flush(self) -> None:
         """Write what landed to the ledger, as many as gathered meanwhile in one commit."""

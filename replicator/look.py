@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from anycastle.errors import AnycastleError
 from anycastle.replicator.disk import Skipped, StillChanging, Tree, TreeError
-from anycastle.replicator.entry import Kind
+from anycastle.replicator.entry import PATH_BYTES_MAX, Kind
 from anycastle.replicator.ledger import Ledger
 from anycastle.replicator.observation import Change, Local
 from anycastle.replicator.scan import scan
@@ -20,11 +20,13 @@ log = logging.getLogger("anycastle.replicator.look")
 
 FAILED_MAX = 1000
 """Remembered by name; all are counted."""
-MTIME_NS_MAX = 2**63
+MTIME_NS_MAX = 2**63 - 1
+XATTR_BYTES_MAX = 1024 * 1024
+"""Of one path; an entry must fit in a frame, or its journal would be stuck."""
 
 
-class _OutOfRange(TreeError):
-    """A time that neither an entry nor the ledger can hold."""
+class _Unannounceable(TreeError):
+    """Something that no entry can hold, or that other members would not take."""
 
 
 @dataclass(slots=True)
@@ -111,8 +113,8 @@ class Look:
 
     def _look(self, path: bytes, known: Local | None) -> Change | None:
         change = self._tree.observe(path, known)
-        if change is not None and not -MTIME_NS_MAX <= change.mtime_ns < MTIME_NS_MAX:
-            raise _OutOfRange(f"{path[:200]!r}: expected a modification time between the years 1677 and 2262")
+        if change is not None and (fault := _fault(change)):
+            raise _Unannounceable(f"{path[:200]!r}: {fault}")
         return change
 
     def _note_failure(self, path: bytes, cause: str) -> None:
@@ -122,6 +124,18 @@ class Look:
         self.last_failure = cause
         if path in self.failed or len(self.failed) < FAILED_MAX:
             self.failed[path] = cause
+
+
+def _fault(change: Change) -> str:
+    """Why an entry of it would be refused by others (as `link_frame` checks them); empty when it would not."""
+    if abs(change.mtime_ns) > MTIME_NS_MAX:
+        return "expected a modification time between the years 1677 and 2262"
+    if len(change.target) > PATH_BYTES_MAX:
+        return f"a link target of {len(change.target)} bytes: expected at most {PATH_BYTES_MAX}"
+    size = sum(len(name) + len(value) for name, value in change.xattrs.items())
+    if size > XATTR_BYTES_MAX:
+        return f"extended attributes of {size} bytes: expected at most {XATTR_BYTES_MAX}"
+    return ""
 
 
 def _same_folder(known: Local | None, change: Change) -> bool:

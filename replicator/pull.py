@@ -5,8 +5,8 @@ same byte on, one that gave other bytes by the next one from the start, and it i
 """
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Protocol, cast
+from collections.abc import AsyncGenerator
+from typing import Protocol
 
 from anycastle.errors import AnycastleError
 from anycastle.replicator.disk import DigestMismatch, Staged, Tree, TreeError
@@ -21,7 +21,7 @@ class Source(Protocol):
         """Connected members that can be asked for this content, best first."""
         ...
 
-    def fetch(self, member: str, entry: Entry, offset: int) -> AsyncIterator[bytes]:
+    def fetch(self, member: str, entry: Entry, offset: int) -> AsyncGenerator[bytes, None]:
         """The content from `offset` on. Raises AnycastleError when the member cannot give it."""
         ...
 
@@ -72,8 +72,7 @@ class Puller:
     async def _pull_from(self, member: str, staged: Staged) -> None:
         if staged.written == staged.entry.size:
             return
-        chunks = cast("AsyncGenerator[bytes, None]", self._source.fetch(member, staged.entry, staged.written))
-        async with contextlib.aclosing(chunks):
+        async with contextlib.aclosing(self._source.fetch(member, staged.entry, staged.written)) as chunks:
             async for chunk in chunks:
                 await self._threads.do(staged.write, chunk)
                 self.fetched_bytes += len(chunk)

@@ -9,13 +9,15 @@ Law: the controller decides, this file only carries out; it holds no truth that 
 """
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
-from typing import assert_never
+from collections.abc import AsyncGenerator, Callable
+from typing import assert_never, cast
 
 from anycastle.clock import Clock, JumpDetector
 from anycastle.errors import AnycastleError
 from anycastle.replicator import event as e
+from anycastle.replicator.body import FetchError
 from anycastle.replicator.content import Content
 from anycastle.replicator.controller import Controller
 from anycastle.replicator.courier import Courier
@@ -260,9 +262,15 @@ class Replica:
             order.append(entry.origin)
         return tuple(site for site in order if site in connected)
 
-    def fetch(self, member: str, entry: Entry, offset: int) -> AsyncIterator[bytes]:
+    async def fetch(self, member: str, entry: Entry, offset: int) -> AsyncGenerator[bytes, None]:
         assert self._links is not None
-        return self._links.fetch(member, entry.group, entry.digest, entry.size, offset)
+        chunks = self._links.fetch(member, entry.group, entry.digest, entry.size, offset)
+        try:
+            async with contextlib.aclosing(cast("AsyncGenerator[bytes, None]", chunks)) as opened:
+                async for chunk in opened:
+                    yield chunk
+        except RuntimeError as error:  # so says aiohttp of a session that is closed, which it is when the member stops
+            raise FetchError(f"from {member}: {error}") from error
 
     async def body(self, group: str, digest: bytes) -> int | None:
         """An open file with that content, for the links to serve; None when it is not here."""

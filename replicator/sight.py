@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from typing import cast
 
 from anycastle.errors import AnycastleError
@@ -45,7 +45,7 @@ class Sight:
         self._scan = scan
         self._moved = moved
         self._watcher: Watcher | None = open_watcher(tree)
-        self._lost: asyncio.Future[None] | None = None
+        self._lost: asyncio.Future[str] | None = None
 
     @property
     def watched_by(self) -> str:
@@ -56,19 +56,30 @@ class Sight:
     async def run(self) -> None:
         """Watch until cancelled."""
         while True:
-            reason = ""
-            self._lost = asyncio.get_running_loop().create_future()
-            try:
-                async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(self._take_events())
-                    tasks.create_task(self._scan_all())
-                    tasks.create_task(self._until_lost(self._lost))
-            except* AnycastleError as caught:
-                reason = str(_first(caught))
-            finally:
-                self._lost.cancel()
-            self._withhold(reason)
+            self._withhold(await self._watch())
             await self._open_again()
+
+    async def _watch(self) -> str:
+        """Until nothing can be seen any more; returns why."""
+        self._lost = lost = asyncio.get_running_loop().create_future()
+        async with asyncio.TaskGroup() as tasks:
+            works = [tasks.create_task(self._or_lose(work)) for work in (self._take_events(), self._scan_all())]
+            reason: str = await lost
+            for work in works:
+                work.cancel()
+        return reason
+
+    async def _or_lose(self, work: Coroutine[None, None, None]) -> None:
+        """Ends quietly by a fault, for a task group that ends by an error may swallow a cancellation of ours."""
+        try:
+            await work
+        except AnycastleError as error:
+            self._lose(str(error))
+
+    def _lose(self, reason: str) -> None:
+        if self._lost is not None and not self._lost.done():
+            self._lost.set_result(reason)
+            self._withhold(reason)
 
     def drop_cookie(self) -> str:
         """As `Watcher.drop_cookie`. Raises WatchError: what went before may go unseen."""
@@ -77,8 +88,7 @@ class Sight:
         try:
             return self._watcher.drop_cookie()
         except WatchError as error:
-            if self._lost is not None and not self._lost.done():
-                self._lost.set_exception(error)
+            self._lose(str(error))
             raise
 
     def close(self) -> None:
@@ -101,9 +111,6 @@ class Sight:
             log.warning("group=%s event=watching-again watcher=%r", self._group, self.watched_by)
         self.reason = ""
         self._moved()
-
-    async def _until_lost(self, lost: "asyncio.Future[None]") -> None:
-        await lost
 
     def _withhold(self, why: str) -> None:
         reason = f"cannot see changes: {why}"
@@ -131,10 +138,3 @@ class Sight:
         if not os.path.samestat(found, known):
             raise WatchError(f"root {root} is another folder than at the start: put the old one back, or restart")
         self._watcher = open_watcher(self._tree)
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

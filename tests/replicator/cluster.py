@@ -1,9 +1,11 @@
 """Whole members in one process for the tests of the shells: real trees, watchers, ledgers and links, small leases."""
 
 import asyncio
+import contextlib
 import os
 import stat
-from collections.abc import AsyncIterator, Callable
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +34,7 @@ class Site:
         self.name = link.member
         self.root = group.pop("root", folder / self.name / "root")
         self.root.mkdir(parents=True, exist_ok=True)
+        (folder / self.name).mkdir(exist_ok=True)
         self.link = link
         self.state = folder / self.name
         self.gossip: list[tuple[str, bytes]] = []
@@ -208,3 +211,14 @@ async def journaled(site: Site, path: str, seconds: float = 10.0) -> None:
 def with_port(link: LinkSettings, **peers: tuple[str, int]) -> LinkSettings:
     """Dial some peers elsewhere."""
     return replace(link, peers={**link.peers, **peers})
+
+
+@contextlib.contextmanager
+def tmpfs(point: Path, *, size: str = "64m") -> Iterator[Path]:
+    """A small filesystem of its own; needs root."""
+    point.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "anycastle-test", point], check=True)
+    try:
+        yield point
+    finally:
+        subprocess.run(["umount", "-l", point], check=True)

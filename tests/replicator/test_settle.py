@@ -1,0 +1,268 @@
+"""A change on the disk becomes one durable entry, and a barrier has everything that changed before it."""
+
+import asyncio
+import os
+import random
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from anycastle.replicator import settle
+from anycastle.replicator.entry import Entry, Kind
+from anycastle.replicator.watch_event import Overflow
+from tests.replicator.cluster import GROUP, Site, cluster, tmpfs
+from tests.replicator.members import until
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    async with cluster(tmp_path, ("ams",), exclude=("cache/",)) as (made,):
+        yield made
+
+
+def journal(site: Site) -> list[Entry]:
+    return list(site.ledger.entries(GROUP, site.name, 0, 100_000))
+
+
+def told(site: Site, after: int = 0) -> list[tuple[str, Kind]]:
+    return [(os.fsdecode(entry.path), entry.kind) for entry in journal(site)[after:]]
+
+
+async def barrier(site: Site) -> int:
+    async with asyncio.timeout(10):
+        return await site.content.settle.barrier()
+
+
+async def test_each_change_becomes_one_entry(site: Site) -> None:
+    (site.root / "a").write_bytes(b"one")
+    await barrier(site)
+    (site.root / "a").write_bytes(b"two")
+    os.utime(site.root / "a", (1, 1))
+    await barrier(site)
+    (site.root / "a").chmod(0o600)
+    await barrier(site)
+    (site.root / "a").unlink()
+    head = await barrier(site)
+    assert told(site) == [("a", Kind.FILE)] * 3 + [("a", Kind.ABSENT)]
+    assert head == 4
+    assert await barrier(site) == 4, "nothing changed since"
+
+
+async def test_a_touch_that_changes_nothing_announces_nothing(site: Site) -> None:
+    (site.root / "a").write_bytes(b"one")
+    before = (site.root / "a").stat()
+    head = await barrier(site)
+    os.utime(site.root / "a", ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert await barrier(site) == head
+
+
+async def test_what_is_excluded_is_neither_journaled_nor_waited_for(site: Site) -> None:
+    (site.root / "cache").mkdir()
+    (site.root / "cache/x").write_bytes(b"x")
+    assert await barrier(site) == 0
+    verdict = await site.admit("cache/x")
+    assert type(verdict).__name__ == "Serve", verdict
+
+
+async def test_a_barrier_covers_every_write_before_it(site: Site) -> None:
+    """A thread writes without rest; at each barrier everything it had finished by then is in the journal."""
+    written: list[str] = []
+    stop = False
+    dice = random.Random(1)
+
+    def write() -> None:
+        for number in range(3000):
+            if stop:
+                return
+            folder = site.root / f"f{dice.randrange(5)}"
+            folder.mkdir(exist_ok=True)
+            path = folder / f"{number}"
+            match dice.randrange(4):
+                case 0:
+                    temp = site.root / "temp"
+                    temp.write_bytes(b"%d" % number)
+                    temp.rename(path)
+                case 1:
+                    path.symlink_to("nowhere")
+                case 2:
+                    path.mkdir()
+                case _:
+                    path.write_bytes(b"%d" % number)
+            written.append(str(path.relative_to(site.root)))
+
+    async with asyncio.TaskGroup() as tasks:
+        writing = tasks.create_task(asyncio.to_thread(write))
+        checked = 0
+        while not writing.done() and checked < 1500:
+            before = len(written)
+            head = await barrier(site)
+            known = {os.fsdecode(entry.path) for entry in site.ledger.entries(GROUP, "ams", 0, head)}
+            assert set(written[:before]) <= known
+            checked = before
+        stop = True
+    assert checked > 100
+
+
+async def test_held_open_for_writing_does_not_hold_up_the_barrier(site: Site) -> None:
+    with (site.root / "log").open("wb", buffering=0) as held:
+        held.write(b"half")
+        (site.root / "other").write_bytes(b"x")
+        await barrier(site)
+        assert ("other", Kind.FILE) in told(site)
+        await until(lambda: b"log" in site.content.settle.still_written, "the open file is known to be written")
+        held.write(b" and half")
+    await barrier(site)
+    assert [entry.size for entry in journal(site) if entry.path == b"log"][-1] == len(b"half and half")
+    assert site.content.settle.still_written == ()
+
+
+async def test_truncate_and_utime_are_covered_at_once(site: Site) -> None:
+    (site.root / "a").write_bytes(b"12345678")
+    (site.root / "b").write_bytes(b"x")
+    head = await barrier(site)
+    os.truncate(site.root / "a", 3)
+    os.utime(site.root / "b", (1_000_000, 1_000_000))
+    await barrier(site)
+    assert {(entry.path, entry.size) for entry in journal(site)[head:]} == {(b"a", 3), (b"b", 1)}
+
+
+async def test_a_writer_that_never_closes_is_looked_at_when_it_rests(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settle, "REST_SECONDS", 0.2)
+    with (site.root / "log").open("wb", buffering=0) as held:
+        held.write(b"line")
+        await until(lambda: ("log", Kind.FILE) in told(site), "the open file is journaled")
+
+
+async def test_a_file_that_changes_while_it_is_read_is_journaled_at_last(site: Site) -> None:
+    path = site.root / "big"
+    with path.open("wb") as file:
+        file.truncate(200_000_000)
+    for size in range(200_000_000, 200_000_005):
+        os.truncate(path, size)
+        await asyncio.sleep(0.01)
+    await barrier(site)
+    assert journal(site)[-1].size == 200_000_004
+
+
+def grow(folder: Path) -> None:
+    (folder / "in/ner").mkdir(parents=True)
+    for name in ("a", "in/b", "in/ner/c"):
+        (folder / name).write_bytes(name.encode())
+
+
+ALL = {"", "/a", "/in", "/in/b", "/in/ner", "/in/ner/c"}
+
+
+async def test_folder_renamed_with_its_content(site: Site) -> None:
+    grow(site.root / "old")
+    head = await barrier(site)
+    (site.root / "old").rename(site.root / "new")
+    await barrier(site)
+    after = told(site, head)
+    assert {path for path, kind in after if kind is not Kind.ABSENT} == {f"new{end}" for end in ALL}
+    assert {path for path, kind in after if kind is Kind.ABSENT} == {f"old{end}" for end in ALL}
+    assert len(after) == 2 * len(ALL)
+    first_delete = next(at for at, (_, kind) in enumerate(after) if kind is Kind.ABSENT)
+    assert first_delete == len(ALL), "elsewhere the content is copied before it goes"
+    assert after[-1][0] == "old", "what is in it goes before a folder"
+
+
+async def test_folder_moved_out_and_another_one_in(site: Site, tmp_path: Path) -> None:
+    grow(tmp_path / "outside")
+    (tmp_path / "outside").rename(site.root / "x")
+    head = await barrier(site)
+    assert {path for path, _ in told(site)} == {f"x{end}" for end in ALL}
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/z").write_bytes(b"z")
+    # Before anybody looks, another folder stands at the name.
+    (site.root / "x").rename(tmp_path / "away")
+    (tmp_path / "other").rename(site.root / "x")
+    await barrier(site)
+    after = told(site, head)
+    assert ("x/z", Kind.FILE) in after
+    assert {path for path, kind in after if kind is Kind.ABSENT} == {f"x{end}" for end in ALL - {""}}
+    (site.root / "x").rename(tmp_path / "again")
+    await barrier(site)
+    assert told(site)[-2:] == [("x/z", Kind.ABSENT), ("x", Kind.ABSENT)]
+
+
+async def test_folder_deleted_with_its_content(site: Site) -> None:
+    grow(site.root / "x")
+    head = await barrier(site)
+    shutil.rmtree(site.root / "x")
+    await barrier(site)
+    after = told(site, head)
+    assert {path for path, _ in after} == {f"x{end}" for end in ALL}
+    assert {kind for _, kind in after} == {Kind.ABSENT}
+
+
+async def test_what_was_deleted_while_down_is_a_delete(site: Site) -> None:
+    grow(site.root / "x")
+    (site.root / "kept").write_bytes(b"kept")
+    head = await barrier(site)
+    await site.stop()
+    shutil.rmtree(site.root / "x")
+    (site.root / "kept").write_bytes(b"changed")
+    (site.root / "new").write_bytes(b"new")
+    await site.start()
+    await site.ready()
+    after = told(site, head)
+    assert {path for path, kind in after if kind is Kind.ABSENT} == {f"x{end}" for end in ALL}
+    assert sorted(path for path, kind in after if kind is Kind.FILE) == ["kept", "new"]
+    assert after[-1][0] == "x" or after.index(("x", Kind.ABSENT)) > after.index(("x/a", Kind.ABSENT))
+
+
+async def test_an_overflow_leads_to_a_scan(tmp_path: Path) -> None:
+    """Changes that no event tells of are found, before any cookie that follows."""
+    async with cluster(tmp_path, ("ams",)) as (site,):
+        settling = site.content.settle
+        await settling.sight._see(Overflow("a test"))
+        hidden = site.root / ".anycastle/tmp/hidden"
+        hidden.mkdir()
+        (hidden / "a").write_bytes(b"a")
+        await barrier(site)
+        (hidden / "a").rename(site.root / "a")  # from where nothing is told
+        await settling.sight._see(Overflow("a test"))
+        await barrier(site)
+        assert told(site) == [("a", Kind.FILE)]
+
+
+async def test_a_modification_time_beyond_all_bounds_is_a_failure_of_that_path_only(tmp_path: Path) -> None:
+    with tmpfs(tmp_path / "small") as mounted:
+        async with cluster(tmp_path, ("ams",), root=mounted / "root") as (site,):
+            (site.root / "odd").write_bytes(b"x")
+            os.utime(site.root / "odd", (2**40, 2**40))
+            (site.root / "good").write_bytes(b"x")
+            await barrier(site)
+            assert site.ledger.newest(GROUP, b"good") is not None
+            assert "modification time" in site.content.settle.looks.failed[b"odd"]
+            (site.root / "odd").touch()
+            await barrier(site)
+            assert site.ledger.newest(GROUP, b"odd") is not None
+            assert site.content.settle.looks.failed == {}
+
+
+async def test_a_link_that_no_frame_takes_is_a_failure_of_that_path_only(site: Site) -> None:
+    (site.root / "long").symlink_to("x/" * 2000)
+    (site.root / "good").symlink_to("x/" * 1900)
+    await barrier(site)
+    assert told(site) == [("good", Kind.SYMLINK)]
+    assert "link target of 4000 bytes" in site.content.settle.looks.failed[b"long"]
+    (site.root / "long").unlink()
+    await barrier(site)
+    assert site.content.settle.looks.failed == {}
+
+
+async def test_abandoned_barriers_leave_nothing_behind(site: Site) -> None:
+    (site.root / "a").write_bytes(b"x" * 50_000_000)
+    for _ in range(20):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await site.content.settle.barrier()
+    await barrier(site)
+    assert site.content.settle._cookies == {}
+    assert site.content.settle._barriers == []
