@@ -149,7 +149,11 @@ async def test_catching_up_after_a_restart(tmp_path: Path) -> None:
         for site in (one, other):
             site.links._bodies = withhold(tmp_path)  # type: ignore[assignment]
         await third.start()
-        await until(lambda: "catching up: 1 " in third.reason(), "all but the film")
+        reasons: set[str] = set()
+        try:
+            await until(lambda: reasons.add(third.reason()) or "catching up: 1 " in third.reason(), "all but the film")
+        except AssertionError:
+            raise AssertionError(f"never waited for the film alone, but: {sorted(reasons)}") from None
         assert isinstance(await third.admit("old"), Serve | Forward)
         for site in (one, other):
             site.links._bodies = honest[site.name]
