@@ -140,7 +140,7 @@ async def test_catching_up_after_a_restart(tmp_path: Path) -> None:
         assert await one.fence() is None
         await alike(one, other, third)
         await third.stop()
-        for number in range(300):
+        for number in range(30):
             (one.root / f"{number}").write_bytes(b"%d" % number)
         (one.root / "old").unlink()
         (one.root / "film").write_bytes(BIG)
