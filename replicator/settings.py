@@ -71,8 +71,6 @@ class LinkSettings:
     source_address: str | None = None
     """Outgoing links and fetches bind to this address; None lets the system choose."""
     frame_bytes_max: int = 4 * 1024 * 1024
-    inline_bytes_max: int = 256 * 1024
-    """Bodies up to this travel with their announcement."""
     queue_bytes_max: int = 32 * 1024 * 1024
     """Waiting for one peer; beyond it the sender is told to stop (back-pressure), nothing is dropped."""
     body_bytes_per_second: int | None = None
@@ -116,6 +114,4 @@ class ReplicaSettings:
     group_names: tuple[str, ...]
     lease: Lease
     state_dir: Path
-    journal_batch_max: int = 1000
     hash_threads: int = 2
-    conflicts_kept_max: int = 10_000
