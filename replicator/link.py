@@ -165,7 +165,10 @@ class Link:
             raise LinkFault("frame", f"sent a bad frame: {error}") from error
 
     async def _receive_data(self) -> bytes | None:
-        got = await self._websocket.receive(timeout=self._settings.silence_seconds_max)
+        try:
+            got = await self._websocket.receive(timeout=self._settings.silence_seconds_max)
+        except (aiohttp.ClientError, ConnectionError):
+            return None  # aiohttp answers pings by itself, and a peer that is going may not take the answer.
         match got.type:
             case aiohttp.WSMsgType.BINARY:
                 data: bytes = got.data

@@ -1,6 +1,8 @@
 """One link, spoken to by hand over a plain WebSocket: the same code as under TLS, without the certificates."""
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -155,3 +157,16 @@ async def test_what_does_not_open_a_link(first: Message | None, kind: str) -> No
         closing = await peer.receive(timeout=5)
         assert (closing.type, closing.data) == (aiohttp.WSMsgType.CLOSE, aiohttp.WSCloseCode.POLICY_VIOLATION)
         assert accepted.heard == []
+
+
+async def test_a_peer_that_pings_and_vanishes_ends_the_link_and_nothing_else() -> None:
+    """The answers to its pings meet a connection that is gone."""
+    for pings in (1, 50, 500):
+        async with linked(hello("ams")) as (accepted, peer):
+            await until(lambda: accepted.link, "open")
+            for _ in range(pings):
+                await peer.ping()
+            connection = peer.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            peer.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+            assert await asyncio.wait_for(accepted.end, 5)
