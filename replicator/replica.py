@@ -60,6 +60,7 @@ class Replica:
         self.settings = settings
         self.ledger = ledger
         self._clock = clock
+        self._jump = JumpDetector(clock)
         self._on_change = on_change
         self._on_gossip = on_gossip
         self._ledger_thread = LedgerThread()
@@ -150,13 +151,16 @@ class Replica:
             self._disk_threads.stop()
 
     async def _tick(self) -> None:
-        jump = JumpDetector(self._clock)
         while True:
-            if jump.jumped():
-                log.warning("event=clock-jump action=drop-leases")
-                self.feed(e.ClockJumped("the clocks jumped"))
+            self._heed_clock()
             self.feed(e.Tick())
             await asyncio.sleep(TICK_SECONDS)
+
+    def _heed_clock(self) -> None:
+        """A machine that slept must know before it vouches for anything, so requests ask too, not the tick alone."""
+        if self._jump.jumped():
+            log.warning("event=clock-jump action=drop-leases")
+            self.feed(e.ClockJumped("the clocks jumped"))
 
     def feed(self, event: e.Event) -> None:
         """One event into the controller, its commands carried out."""
@@ -286,6 +290,7 @@ class Replica:
 
     async def admit(self, group: str, path: bytes | None, prefix: bytes) -> Serve | Forward | Refuse:
         """Rule 5 for one request; `Wait` is waited for here, at most `wait_max`."""
+        self._heed_clock()
         content = self.contents[group]
         now = self._clock.now()
         deadline, want_at = now + content.settings.wait_max_seconds, now
@@ -306,6 +311,7 @@ class Replica:
 
     def may_write(self, group: str) -> Forward | Refuse | None:
         """Rules 6 and 7; None when the write may be done here."""
+        self._heed_clock()
         return self.contents[group].write_verdict(self.settings.distance, now=self._clock.now())
 
     async def fence(self, group: str) -> Refuse | None:

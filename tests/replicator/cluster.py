@@ -25,6 +25,15 @@ LEASE = Lease(term_seconds=1.0, renewal_seconds=0.25)
 FENCE_SECONDS = 10.0
 
 
+class SettableClock(SystemClock):
+    """The machine's clock, whose time of day somebody may set."""
+
+    wall_offset = 0.0
+
+    def wall(self) -> float:
+        return super().wall() + self.wall_offset
+
+
 class Site:
     """One member with its own root, ledger and links. `start` and `stop` as often as wanted."""
 
@@ -65,7 +74,7 @@ class Site:
         return self.replica.contents[GROUP]
 
     def open(self) -> None:
-        self.clock = SystemClock()
+        self.clock = SettableClock()
         self.ledger = Ledger.open(
             self.state / "ledger.sqlite",
             member=self.name,

@@ -233,3 +233,16 @@ async def test_nothing_is_left_running_at_the_end(tmp_path: Path) -> None:
 async def test_a_name_too_long_for_any_file_is_refused_not_a_crash(tmp_path: Path) -> None:
     async with cluster(tmp_path, ("ams",)) as (one,):
         assert isinstance(await one.admit("x" * 300), Refuse)
+
+
+async def test_a_clock_that_jumped_costs_the_leases_before_the_next_answer(tmp_path: Path) -> None:
+    async with cluster(tmp_path) as (ams, *_):
+        (ams.root / "a").write_bytes(b"a")
+        assert await ams.fence() is None
+        assert isinstance(await ams.admit("a"), Serve)
+        ams.clock.wall_offset = 10.0
+        assert isinstance(await ams.admit("a"), Forward), "it may have slept: the others know better"
+        ams.clock.wall_offset = 20.0
+        assert isinstance(ams.replica.may_write(GROUP), Forward)
+        await ams.ready()
+        assert isinstance(await ams.admit("a"), Serve)
