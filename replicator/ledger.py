@@ -464,8 +464,30 @@ def _nothing_new(db: apsw.Connection, grp: int, change: Change, known: place.Pla
         place.set_local(db, grp, known.origin, known.newest, change.fingerprint, pending=False)
         step.superseded(known)
         return True
+    landed = _landed_unnoticed(db, grp, change, known)
+    if landed is not None:
+        place.set_local(db, grp, *landed, change.fingerprint, pending=True)
+        return True
     # A folder made on the way to something in it: its own entry is here and will set its attributes.
     return known.local is None and change.kind is Kind.FOLDER and known.newest.kind is Kind.FOLDER
+
+
+def _landed_unnoticed(db: apsw.Connection, grp: int, change: Change, known: place.Place) -> tuple[int, Entry] | None:
+    """An entry that the newest replaced, and that is what is on the disk: landed by us just before a crash.
+
+    Announced as a change, it would come back over the newest, everywhere.
+    """
+    oldest = known.local.version if known.local is not None else NO_VERSION
+    version = known.newest.parent
+    for _ in range(ANCESTORS_MAX):
+        if version <= oldest or (found := place.by_version(db, grp, version)) is None:
+            return None
+        if says_the_same(change, found[1]):
+            return found
+        if found[1].parent >= version:
+            return None
+        version = found[1].parent
+    return None
 
 
 def _check(entry: Entry, group: str) -> None:

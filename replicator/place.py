@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import apsw
 import msgspec
 
-from anycastle.replicator.entry import Entry, Kind
+from anycastle.replicator.entry import Entry, Kind, Version
 from anycastle.replicator.observation import Fingerprint, to_key
 
 _decoder = msgspec.msgpack.Decoder(Entry)
@@ -23,6 +23,9 @@ SELECT p.origin, p.pending, n.body, l.body
 FROM place p JOIN entry n ON n.grp = p.grp AND n.origin = p.origin AND n.seq = p.seq
 LEFT JOIN entry l ON l.grp = p.grp AND l.origin = p.local_origin AND l.seq = p.local_seq
 WHERE p.grp = ? AND p.path = ?"""
+
+_BY_VERSION = """
+SELECT e.origin, e.body FROM entry e JOIN word w ON w.id = e.origin WHERE e.grp = ? AND w.text = ? AND e.lamport = ?"""
 
 _ADD_ENTRY = "INSERT INTO entry(grp, origin, seq, lamport, wall, path, body) VALUES (?, ?, ?, ?, ?, ?, ?)"
 
@@ -71,6 +74,12 @@ def read(db: apsw.Connection, grp: int, path: bytes) -> Place | None:
     same = local_body is not None and local_body == newest_body
     local = newest if same else None if local_body is None else decode(local_body)
     return Place(origin, bool(pending), newest, local)
+
+
+def by_version(db: apsw.Connection, grp: int, version: Version) -> tuple[int, Entry] | None:
+    """An entry, and the number that stands for its origin."""
+    row = db.execute(_BY_VERSION, (grp, version.origin, version.lamport)).fetchone()
+    return None if row is None else (row[0], decode(row[1]))
 
 
 def add_entry(db: apsw.Connection, grp: int, origin: int, entry: Entry, *, wall: float) -> None:

@@ -18,7 +18,7 @@ from pyroaring import BitMap
 from anycastle.replicator.entry import NO_VERSION, Entry, EntryError, Kind, Version
 from anycastle.replicator.ledger import LAMPORT_MAX, Ledger
 from anycastle.replicator.message import Mark
-from anycastle.replicator.observation import Conflict
+from anycastle.replicator.observation import Change, Conflict
 from anycastle.replicator.schema import LedgerError, LedgerHole
 from tests.replicator.tree_values import (
     GROUP,
@@ -56,6 +56,54 @@ def gaps(ledger: Ledger, origin: str) -> list[int]:
 
 def unlanded(ledger: Ledger) -> list[Entry]:
     return list(ledger.unlanded(GROUP))
+
+
+# Landed, and not written down before a crash
+
+
+def as_landed(entry: Entry) -> Change:
+    """What a scan finds where the entry was put in place."""
+    facts = {
+        name: getattr(entry, name) for name in ("path", "kind", "digest", "size", "mode", "uid", "gid", "mtime_ns")
+    }
+    return Change(**facts, fingerprint=fingerprint(size=entry.size))
+
+
+def test_what_landed_before_a_crash_is_not_announced_over_what_replaced_it(ledger: Ledger) -> None:
+    first = file_entry(b"a", b"1", seq=1, lamport=1)
+    second = file_entry(b"a", b"2", seq=2, lamport=2, parent=first.version)
+    third = file_entry(b"a", b"3", seq=3, lamport=3, parent=second.version)
+    ledger.record(GROUP, [first])
+    ledger.landed(GROUP, [(first, fingerprint())])
+    ledger.record(GROUP, [second, third])
+    assert ledger.journal(GROUP, [as_landed(second)]) == (), "renamed into place, then the process died"
+    local = ledger.local(GROUP, b"a")
+    assert local is not None
+    assert local.version == second.version
+    assert unlanded(ledger) == [third], "which lands over it now, as if nothing had happened"
+    assert ledger.is_ancestor(GROUP, local.version, third)
+
+
+def test_a_delete_that_landed_before_a_crash_does_not_come_back_either(ledger: Ledger) -> None:
+    first = file_entry(b"a", b"1", seq=1, lamport=1)
+    gone = msgspec.structs.replace(delete_entry(b"a", seq=2, lamport=2), parent=first.version)
+    again = file_entry(b"a", b"3", seq=3, lamport=3, parent=gone.version)
+    ledger.record(GROUP, [first])
+    ledger.landed(GROUP, [(first, fingerprint())])
+    ledger.record(GROUP, [gone, again])
+    assert ledger.journal(GROUP, [removed(b"a")]) == ()
+    assert unlanded(ledger) == [again]
+
+
+def test_an_edit_that_nobody_made_before_is_announced_over_what_waits(ledger: Ledger) -> None:
+    first = file_entry(b"a", b"1", seq=1, lamport=1)
+    second = file_entry(b"a", b"2", seq=2, lamport=2, parent=first.version)
+    ledger.record(GROUP, [first])
+    ledger.landed(GROUP, [(first, fingerprint())])
+    ledger.record(GROUP, [second])
+    (edit,) = ledger.journal(GROUP, [wrote(b"a", b"edited here")])
+    assert edit.version > second.version
+    assert edit.parent == first.version, "so that both sites see a conflict"
 
 
 # Our own journal
