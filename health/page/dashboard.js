@@ -194,9 +194,10 @@ function draw(status) {
   document.title = `${status.member} · Anycastle`;
   const uptime = age(status.uptime_seconds);
   byId("about").replaceChildren(`cluster ${status.cluster}, seen from ${status.member}, version ${status.version}, running for `, uptime);
-  const warning = byId("warning");
-  warning.hidden = !status.isolated;
-  warning.textContent = status.isolated ? `${status.member} has lost every other member and suspects itself: what it shows of them is frozen.` : "";
+  const alone = `${status.member} has lost every other member and suspects itself: what it shows of them is frozen.`;
+  const notes = status.isolated ? [alone, ...status.notes] : status.notes;
+  byId("warning").hidden = !notes.length;
+  byId("warning").textContent = notes.join("\n");
   for (const [id, pick, make] of SECTIONS) {
     const data = pick(status), print = fingerprint(data, status.wall);
     if (drawn.get(id) === print) continue;

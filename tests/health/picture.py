@@ -118,6 +118,7 @@ class Ports:
         self.drains = Drains("ams")
         self.sites: dict[str, SiteView] = {}
         self.isolated = False
+        self.notes: tuple[str, ...] = ()
         self.reloads = 0
         self.asked: list[object] = []
 
@@ -128,7 +129,7 @@ class Ports:
     def status(self) -> Snapshot:
         drains = [DrainReport(site=o.site, group=o.group, by=o.by) for o in self.drains.overrides() if o.drained]
         seen = view(isolated=self.isolated, **self.sites)
-        return report(seen, facts(self.changes.generation, drains=drains), now=NOW)
+        return report(seen, facts(self.changes.generation, drains=drains, notes=self.notes), now=NOW)
 
     async def where(self, group: str, path: bytes) -> dict[str, Any]:
         if group != "blogs":

@@ -71,6 +71,11 @@ async def test_the_page(tmp_path: Path) -> None:
         ports.isolated = True
         ports.change()
         await page.until("#warning", "has lost every other member")
+        ports.isolated, ports.notes = False, ("roster change: wait for fra", HOSTILE)
+        ports.change()
+        said = await page.until("#warning", "wait for fra")
+        assert HOSTILE in said
+        assert "has lost" not in said
 
         await ask(page, "where", path="blogs:alice/photo.jpg")
         assert "8@nyc" in await page.until("#where-answer", "has landed at 1 of 2 sites")
