@@ -2,17 +2,17 @@
 
 Law: whatever the bytes, the walk ends, and a damaged file is one `DatabaseError`. The tree is walked here; the library
 decodes each record, once: its own iterator decodes a country's record anew for each of its 100,000 networks, and the
-one in C was seen to corrupt the heap over a damaged file.
+one in C was seen to corrupt the heap over a damaged file. The file is read once, and refused when it changed meanwhile.
 """
 
-import ipaddress
+import io
+import os
 from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any
 
 import maxminddb
-
-from anycastle.dns.settings import Network
 
 FILE_BYTES_MAX = 1 << 30
 """Twice the largest city database in use."""
@@ -26,35 +26,46 @@ class DatabaseError(Exception):
     """The file is no readable MaxMind database; the text says why."""
 
 
-def networks_of(file: Path) -> Iterator[tuple[Network, int, Any]]:
-    """(network, a number that equal records share, record). Raises OSError and DatabaseError."""
+Leaf = tuple[int, int, int, int, Any]
+"""(IP version, first address, prefix bits, a number that equal records share, record)."""
+
+
+def networks_of(file: Path) -> Iterator[Leaf]:
+    """Every network that has a record, in order of addresses. Raises OSError and DatabaseError."""
+    content = _read_whole(file)
+    try:
+        with maxminddb.open_database(io.BytesIO(content), maxminddb.MODE_FD) as reader:
+            yield from _networks(content, reader)
+    except DatabaseError:
+        raise
+    except Exception as error:  # Damaged bytes come out of the library as errors of nearly every kind.
+        raise DatabaseError(f"{error} ({type(error).__name__})") from error
+
+
+def _read_whole(file: Path) -> bytes:
     with file.open("rb") as stream:
-        size = file.stat().st_size
-        if size > FILE_BYTES_MAX:
-            raise DatabaseError(f"it has {size} bytes, more than the limit of {FILE_BYTES_MAX}")
-        content = stream.read()
-        stream.seek(0)
-        try:
-            with maxminddb.open_database(stream, maxminddb.MODE_FD) as reader:
-                yield from _networks(content, reader)
-        except DatabaseError:
-            raise
-        except Exception as error:  # Damaged bytes come out of the library as errors of nearly every kind.
-            raise DatabaseError(f"{error} ({type(error).__name__})") from error
+        before = os.fstat(stream.fileno())
+        if before.st_size > FILE_BYTES_MAX:
+            raise DatabaseError(f"it has {before.st_size} bytes, more than the limit of {FILE_BYTES_MAX}")
+        content = stream.read(FILE_BYTES_MAX + 1)
+        after = os.fstat(stream.fileno())
+    if len(content) != before.st_size or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise DatabaseError("it changed while it was read; put a new one beside it and rename it into place")
+    return content
 
 
-def _networks(content: bytes, reader: maxminddb.Reader) -> Iterator[tuple[Network, int, Any]]:
+def _networks(content: bytes, reader: maxminddb.Reader) -> Iterator[Leaf]:
     records: dict[int, Any] = {}
-    bits = 128 if reader.metadata().ip_version == 6 else 32
-    for first, length, pointer in _walk(content, reader.metadata().node_count, reader.metadata().record_size, bits):
-        network: Network
+    metadata = reader.metadata()
+    bits = 128 if metadata.ip_version == 6 else 32
+    for first, length, pointer in _walk(content, metadata.node_count, metadata.record_size, bits):
         if bits == 32 or (length >= IPV4_BITS_IN_IPV6 and first >> 32 == 0):
-            network = ipaddress.IPv4Network((first, length + 32 - bits))
+            version, length = 4, length + 32 - bits
         else:
-            network = ipaddress.IPv6Network((first, length))
+            version = 6
         if pointer not in records:
-            records[pointer] = reader.get(network.network_address)
-        yield network, pointer, records[pointer]
+            records[pointer] = reader.get(IPv4Address(first) if version == 4 else IPv6Address(first))
+        yield version, first, length, pointer, records[pointer]
 
 
 def _walk(content: bytes, node_count: int, record_size: int, bits: int) -> Iterator[tuple[int, int, int]]:

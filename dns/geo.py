@@ -7,9 +7,10 @@ address that carries an IPv4 address is looked up by it, and its scope is in bit
 
 import ipaddress
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from anycastle.dns.runs import Runs, finished, overlay, paint
+from anycastle.dns.closeness import Point
+from anycastle.dns.runs import Change, Runs, finished, overlay, paint
 from anycastle.dns.settings import Network
 
 DEFAULT_PLACE = 0
@@ -20,7 +21,7 @@ HASH_BITS_6 = 48
 """The least network that is hashed as one client: what resolvers send at most (/24), and what a household may hold."""
 
 WHY_TEXTS_MAX = 3
-"""How many of its sources a place names; `Geo.why` is exact for explicit networks."""
+"""How many of its sources a place names; `Geo.source` knows the very one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +35,40 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Mapped:
-    """One network of a map: its complete order of sites, and where that is said."""
+class Source:
+    """One line of a map, one country, one point: what gave networks their order of sites."""
 
-    network: Network
     order: tuple[str, ...]
+    """Every site, the closest first."""
     why: str
+    """Where that is said."""
+    point: Point | None = None
+    """Where the clients are, when distances were worked out from there."""
+    kilometres: tuple[tuple[str, float], ...] = ()
+    """Distances that an operator gave, by site."""
+
+
+Span = tuple[int, int, int, Source]
+"""One network of a map: IP version, first address, prefix bits, and what its order comes from."""
+
+
+def spanning(network: Network, source: Source) -> Span:
+    """A network as a map has it."""
+    return network.version, int(network.network_address), network.prefixlen, source
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Before networks of equal order became one: which source each address has. For people, not for answers."""
+
+    every: tuple[Source, ...]
+    runs4: Runs
+    runs6: Runs
+    """Below 0 as in `Geo.runs6`."""
+
+    def used(self) -> set[int]:
+        """Those that decide for some address; what others cover never does."""
+        return {*self.runs4.values, *self.runs6.values}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +95,16 @@ EMBEDDINGS = (
 
 @dataclass(frozen=True, slots=True)
 class Geo:
-    """The whole map; immutable, and may be pickled to the workers."""
+    """The whole map; immutable, and may be pickled to the workers, who get it without the sources."""
 
     places: tuple[Place, ...]
     runs4: Runs
     runs6: Runs
     """A value below 0 stands for EMBEDDINGS[-1 - value]: look at the IPv4 address inside."""
-    explicit: tuple[Mapped, ...]
-    """The operator's own networks, for `why`."""
+    sources: Sources | None = field(default=None, compare=False)
+
+    def __reduce__(self) -> tuple[type["Geo"], tuple[object, ...]]:
+        return Geo, (self.places, self.runs4, self.runs6)
 
     def find(self, address: bytes) -> tuple[int, int]:
         """The place of an address of 4 or 16 bytes, and the scope: how many bits of it decide that."""
@@ -102,34 +133,46 @@ class Geo:
         place, bits = self.runs4.look(embedding.inside(number))
         return place, embedding.offset_bits + max(bits, least_bits_4)
 
+    def source(self, address: bytes) -> Source | None:
+        """What gave this address its order; None where the sources were left behind."""
+        if self.sources is None:
+            return None
+        address = inner_address(address)
+        runs = self.sources.runs4 if len(address) == 4 else self.sources.runs6
+        return self.sources.every[runs.look(int.from_bytes(address))[0]]
+
     def why(self, address: bytes) -> str:
-        """Where the order for this address comes from: the very line for an explicit network. O(networks)."""
-        client = ipaddress.ip_address(inner_address(address))
-        lines = [line for line in self.explicit if client in line.network]
-        if lines:
-            return max(lines, key=lambda line: line.network.prefixlen).why
-        return self.places[self.find(address)[0]].why
+        """Where the order for this address comes from: the very line or country, where it is known."""
+        source = self.source(address)
+        return source.why if source is not None else self.places[self.find(address)[0]].why
 
 
-def build(default: tuple[str, ...], explicit: Iterable[Mapped], located: Iterable[Mapped]) -> Geo:
-    """The merged map: explicit networks before located ones, then the default; in each the longest match wins."""
-    places = _Places()
-    places.index(default, "default: no map covers it")
-    lines = tuple(explicit)
-    upper4, upper6 = _layer(lines, places)
-    lower4, lower6 = _layer(located, places)
-    runs4 = finished(overlay(upper4, lower4, width=32), width=32, default=DEFAULT_PLACE)
-    # One place in all of IPv4 needs no second lookup; else each embedding is a run that merges with nothing.
-    inside = [runs4.values[0] if len(runs4.values) == 1 else -1 - index for index in range(len(EMBEDDINGS))]
+def build(default: tuple[str, ...], *layers: Iterable[Span]) -> Geo:
+    """The merged map: what an earlier layer says goes before a later one, then the default; in each the longest match
+    wins."""
+    numbered = _Numbered(Source(default, "default: no map covers it"))
+    over4: list[Change] = [(0, None)]
+    over6: list[Change] = [(0, None)]
+    for layer in layers:
+        painted = numbered.paint(layer)
+        over4 = overlay(over4, painted[4], width=32)
+        over6 = overlay(over6, painted[6], width=128)
+    places, place_of = _placed(numbered.every)
+    source4 = finished(over4, width=32, default=DEFAULT_PLACE)
+    runs4 = _renumbered(source4, place_of)
     embedded = paint(
         (
-            (int(embedding.network.network_address), embedding.network.prefixlen, value)
-            for embedding, value in zip(EMBEDDINGS, inside, strict=True)
+            (int(embedding.network.network_address), embedding.network.prefixlen, -1 - index)
+            for index, embedding in enumerate(EMBEDDINGS)
         ),
         width=128,
     )
-    layers6 = overlay(embedded, overlay(upper6, lower6, width=128), width=128)
-    return Geo(places.finished(), runs4, finished(layers6, width=128, default=DEFAULT_PLACE), lines)
+    source6 = finished(overlay(embedded, over6, width=128), width=128, default=DEFAULT_PLACE)
+    # One place in all of IPv4 needs no second lookup; else each embedding is a run that merges with nothing.
+    one_place = runs4.values[0] if len(runs4.values) == 1 else None
+    inside = {-1 - index: -1 - index if one_place is None else one_place for index in range(len(EMBEDDINGS))}
+    runs6 = _renumbered(source6, place_of | inside)
+    return Geo(places, runs4, runs6, Sources(tuple(numbered.every), source4, source6))
 
 
 def inner_address(address: bytes) -> bytes:
@@ -141,33 +184,43 @@ def inner_address(address: bytes) -> bytes:
     return address
 
 
-class _Places:
-    """Orders of sites seen so far, numbered, with the sources that gave them."""
+class _Numbered:
+    """Sources seen so far; the first is what holds where no map says anything."""
 
-    def __init__(self) -> None:
-        self._sources: dict[tuple[str, ...], dict[str, None]] = {}
-        self._numbers: dict[tuple[str, ...], int] = {}
+    def __init__(self, default: Source) -> None:
+        self.every = [default]
+        self._numbers: dict[int, int] = {}
 
-    def index(self, order: tuple[str, ...], why: str) -> int:
-        number = self._numbers.setdefault(order, len(self._numbers))
-        self._sources.setdefault(order, {})[why] = None
-        return number
+    def paint(self, layer: Iterable[Span]) -> dict[int, list[Change]]:
+        """One map as changes of IPv4 and of IPv6."""
+        spans: dict[int, list[tuple[int, int, int]]] = {4: [], 6: []}
+        numbers, every = self._numbers, self.every
+        for version, first, bits, source in layer:
+            # By identity, which is quick; the list keeps each alive, so no other gets its identity.
+            number = numbers.get(id(source))
+            if number is None:
+                number = numbers[id(source)] = len(every)
+                every.append(source)
+            spans[version].append((first, bits, number))
+        return {4: paint(spans[4], width=32), 6: paint(spans[6], width=128)}
 
-    def finished(self) -> tuple[Place, ...]:
-        return tuple(Place(order, _one_text(list(sources))) for order, sources in self._sources.items())
+
+def _placed(sources: list[Source]) -> tuple[tuple[Place, ...], dict[int, int]]:
+    """A place for each order, and the place of each source by number."""
+    texts: dict[tuple[str, ...], dict[str, None]] = {}
+    for source in sources:
+        texts.setdefault(source.order, {})[source.why] = None
+    numbers = {order: number for number, order in enumerate(texts)}
+    places = tuple(Place(order, _one_text(list(why))) for order, why in texts.items())
+    return places, {number: numbers[source.order] for number, source in enumerate(sources)}
+
+
+def _renumbered(runs: Runs, numbers: dict[int, int]) -> Runs:
+    changes: list[Change] = [(start, numbers[value]) for start, value in zip(runs.starts, runs.values, strict=True)]
+    return finished(changes, width=runs.width, default=DEFAULT_PLACE)
 
 
 def _one_text(sources: list[str]) -> str:
     shown = sources[:WHY_TEXTS_MAX]
     more = len(sources) - len(shown)
     return " or ".join([*shown, f"{more} more"] if more else shown)
-
-
-def _layer(networks: Iterable[Mapped], places: _Places) -> tuple[list[tuple[int, int | None]], ...]:
-    """One map as changes of IPv4 and of IPv6."""
-    painted: dict[int, list[tuple[int, int, int]]] = {4: [], 6: []}
-    for mapped in networks:
-        network = mapped.network
-        place = places.index(mapped.order, mapped.why)
-        painted[network.version].append((int(network.network_address), network.prefixlen, place))
-    return paint(painted[4], width=32), paint(painted[6], width=128)

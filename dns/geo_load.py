@@ -1,89 +1,89 @@
-"""Reads the operator's networks file and the country database into a `Geo`.
+"""Reads the operator's maps and the databases into a `Geo`.
 
-Law: all or nothing. Every fault of the networks file is found in one pass, with file, line and expectation; a database
-is read whole, once, and is closed again, so that it may be replaced at any time.
+Law: all or nothing. Every fault of a text file is found in one pass, with file, line and expectation; a database is
+read whole, once, and is closed again, so that it may be replaced at any time. Precedence, the highest first: networks
+file, distances of an autonomous system, the city database, the country database, the default.
 """
 
 import ipaddress
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from anycastle.dns.closeness import Point, by_distance, completed
-from anycastle.dns.countries import CENTRES
 from anycastle.dns.country_database import DatabaseError, networks_of
-from anycastle.dns.errors import DnsError
-from anycastle.dns.geo import EMBEDDINGS, Geo, Mapped, build
+from anycastle.dns.distances import Distances, parse_distances
+from anycastle.dns.geo import EMBEDDINGS, Geo, Source, Span, build, spanning
+from anycastle.dns.geo_record import country_of, point_of, system_of
+from anycastle.dns.map_file import GeoError, check_sites, parse_lines, read_text
 from anycastle.dns.settings import GeoSettings, Network, SteeredSite
 
-NETWORKS_BYTES_MAX = 64 << 20
-"""About two million lines: far more than anybody writes, and still read in seconds."""
-FAULTS_MAX = 1000
-"""Reading stops there: such a file is not a networks file at all."""
-
-
-class GeoError(DnsError):
-    """A map that cannot be used; `faults` has one line for each thing wrong with it."""
-
-    def __init__(self, faults: Sequence[str]) -> None:
-        self.faults = tuple(faults)
-        more = len(faults) - 1
-        super().__init__(faults[0] + (f" (and {more} more)" if more else ""))
+__all__ = ["GeoError", "load_geo", "parse_networks"]
 
 
 def load_geo(settings: GeoSettings, sites: Sequence[SteeredSite]) -> Geo:
-    """Reads both maps. Raises GeoError; blocks: a second or so for each 100,000 networks."""
-    default = tuple(site.name for site in sites)
-    explicit: list[Mapped] = []
-    if settings.networks is not None:
-        explicit = parse_networks(_read(settings.networks), settings.networks.name, sites)
-    if settings.country is None:
-        return build(default, explicit, ())
-    try:
-        return build(default, explicit, _located(settings.country, sites))
-    except (OSError, DatabaseError) as error:
-        fault = (
-            f"{settings.country}: cannot be read as a MaxMind database: {error}; expected a country or city .mmdb file"
-        )
-        raise GeoError([fault]) from error
-
-
-def parse_networks(text: str, file: str, sites: Sequence[SteeredSite]) -> list[Mapped]:
-    """Lines `CIDR,site site site`; `#` begins a comment. Raises GeoError with all faults."""
-    found: dict[Network, tuple[int, Mapped]] = {}
+    """Reads all maps. Raises GeoError; blocks: a second or so for each 100,000 networks."""
     faults: list[str] = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        content = line.partition("#")[0].strip()
-        if not content:
-            continue
-        try:
-            network, listed = _parse_line(content, sites)
-            if network in found:
-                raise ValueError(f"{network} stands in line {found[network][0]} already; expected each network once")
-        except ValueError as error:
-            faults.append(f"{file}:{number}: {error}")
-            if len(faults) == FAULTS_MAX:
-                break
-            continue
-        found[network] = (number, Mapped(network, completed(listed, sites), f"{file}:{number} {network}"))
-    if faults:
+    explicit: list[Span] = []
+    distances = Distances({}, {})
+    try:
+        if settings.networks is not None:
+            text = read_text(settings.networks, "a UTF-8 text of lines CIDR,site site …")
+            explicit = parse_networks(text, settings.networks.name, sites)
+    except GeoError as error:
+        faults += error.faults
+    try:
+        if settings.distances is not None:
+            text = read_text(settings.distances, "a UTF-8 text of lines COUNTRY,site=km … or ASnumber,site=km …")
+            distances = parse_distances(text, settings.distances.name, sites)
+    except GeoError as error:
+        faults += error.faults
+    faults += _unusable(distances, settings)
+    databases = ((settings.asn, _systems), (settings.city, _located), (settings.country, _located))
+    # Generators, so that a database of millions of networks is never held as such.
+    layers = (_told(spans(file, distances, sites), file) for file, spans in databases if file is not None)
+    geo = None
+    try:
+        geo = build(tuple(site.name for site in sites), explicit, *layers)
+    except GeoError as error:
+        faults += error.faults
+    if faults or geo is None:
         raise GeoError(faults)
-    return [mapped for _, mapped in found.values()]
+    return geo
 
 
-def _parse_line(content: str, sites: Sequence[SteeredSite]) -> tuple[Network, tuple[str, ...]]:
-    """Raises ValueError that says what is wrong and what was expected."""
-    cidr, comma, order = content.partition(",")
-    listed = tuple(order.split())
-    if not comma or not listed:
-        raise ValueError(f"found {content!r}; expected CIDR,site site …")
-    names = [site.name for site in sites]
-    for name in listed:
-        if name not in names:
-            raise ValueError(f"{name!r} is no site; expected some of: {' '.join(names)}")
-    if len(set(listed)) < len(listed):
-        raise ValueError(f"{order.strip()!r} names a site twice; expected each at most once")
-    return _parse_network(cidr.strip()), listed
+def _told(spans: Iterator[Span], file: Path) -> Iterator[Span]:
+    """The same, with what is wrong with the database as GeoError."""
+    try:
+        yield from spans
+    except (OSError, DatabaseError) as error:
+        expected = "expected a country, city or ASN .mmdb file"
+        raise GeoError([f"{file}: cannot be read as a MaxMind database: {error}; {expected}"]) from error
+
+
+def parse_networks(text: str, file: str, sites: Sequence[SteeredSite]) -> list[Span]:
+    """Lines `CIDR,site site site`; `#` begins a comment. Raises GeoError with all faults."""
+
+    def parse(content: str, where: str) -> tuple[Network, Source]:
+        cidr, comma, order = content.partition(",")
+        listed = tuple(order.split())
+        if not comma or not listed:
+            raise ValueError(f"found {content!r}; expected CIDR,site site …")
+        check_sites(listed, [site.name for site in sites])
+        network = _parse_network(cidr.strip())
+        return network, Source(completed(listed, sites), f"{where} {network}")
+
+    return [spanning(network, source) for network, source in parse_lines(text, file, parse).items()]
+
+
+def _unusable(distances: Distances, settings: GeoSettings) -> Iterator[str]:
+    """Lines that no database can ever lead to."""
+    located = settings.city or settings.country
+    if distances.systems and settings.asn is None:
+        why = next(iter(distances.systems.values())).why
+        yield f"{why}: nothing says which networks that is; expected geo.asn, an ASN database"
+    if distances.countries and located is None:
+        why = next(iter(distances.countries.values())).why
+        yield f"{why}: nothing says which networks that is; expected geo.country or geo.city, a database"
 
 
 def _parse_network(cidr: str) -> Network:
@@ -102,49 +102,35 @@ def _parse_network(cidr: str) -> Network:
     return network
 
 
-def _located(database: Path, sites: Sequence[SteeredSite]) -> Iterator[Mapped]:
+def _located(database: Path, distances: Distances, sites: Sequence[SteeredSite]) -> Iterator[Span]:
     """The networks of a database that are somewhere. Each record and each point is worked out once."""
-    orders: dict[Point, tuple[str, ...]] = {}
-    known: dict[int, tuple[tuple[str, ...], str] | None] = {}
-    for network, number, record in networks_of(database):
-        if number not in known:
-            where = _where(record)
-            if where is None:
-                known[number] = None
-            else:
-                point, country = where
-                order = orders.setdefault(point, by_distance(point, sites))
-                known[number] = order, f"country {country} via {database.stem}"
-        found = known[number]
-        if found is not None:
-            yield Mapped(network, *found)
+    points: dict[tuple[Point, str], Source] = {}
+    known: dict[int, Source | None] = {}
+    for version, first, bits, number, record in networks_of(database):
+        if number in known:
+            source = known[number]
+        else:
+            country = country_of(record)
+            point = point_of(record)
+            source = distances.countries.get(country)
+            if source is None and point is not None:
+                source = points.get((point, country))
+                if source is None:
+                    why = f"country {country or 'unknown'} via {database.stem}"
+                    source = points[point, country] = Source(by_distance(point, sites), why, point)
+            known[number] = source
+        if source is not None:
+            yield version, first, bits, source
 
 
-def _where(record: Any) -> tuple[Point, str] | None:
-    """Coordinates if the record has them, else the centre of its country; None when it says neither."""
-    if not isinstance(record, dict):
-        return None
-    country = record.get("country") or record.get("registered_country")
-    code = country.get("iso_code") if isinstance(country, dict) else None
-    location = record.get("location")
-    if isinstance(location, dict):
-        latitude, longitude = location.get("latitude"), location.get("longitude")
-        if isinstance(latitude, float | int) and isinstance(longitude, float | int):
-            return (float(latitude), float(longitude)), str(code or "unknown")
-    if isinstance(code, str) and code in CENTRES:
-        return CENTRES[code], code
-    return None
-
-
-def _read(file: Path) -> str:
-    try:
-        _check_size(file, NETWORKS_BYTES_MAX)
-        return file.read_text("utf-8")
-    except (OSError, ValueError) as error:
-        raise GeoError([f"{file}: cannot be read: {error}; expected a UTF-8 text of lines CIDR,site site …"]) from error
-
-
-def _check_size(file: Path, bytes_max: int) -> None:
-    size = file.stat().st_size
-    if size > bytes_max:
-        raise ValueError(f"it has {size} bytes, more than the limit of {bytes_max}")
+def _systems(database: Path, distances: Distances, sites: Sequence[SteeredSite]) -> Iterator[Span]:
+    """The networks of those autonomous systems that the operator gave distances for."""
+    known: dict[int, Source | None] = {}
+    for version, first, bits, number, record in networks_of(database):
+        if number in known:
+            source = known[number]
+        else:
+            system = system_of(record)
+            source = known[number] = distances.systems.get(system) if system is not None else None
+        if source is not None:
+            yield version, first, bits, source

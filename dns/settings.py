@@ -2,7 +2,7 @@
 
 import enum
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -67,20 +67,50 @@ class SteeredName:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TsigKey:
+    """A secret shared with secondaries (RFC 8945)."""
+
+    name: str
+    """A domain name without the last dot, lower case."""
+    algorithm: str
+    """`hmac-sha256` and the like."""
+    secret: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferSettings:
+    """Who may have a whole zone."""
+
+    to: tuple[Network, ...]
+    key: str | None = None
+    """The key that the request must be signed with, beside coming from one of the addresses."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ZoneFile:
     """One zone from a standard master file."""
 
     origin: str
     """Absolute, lower case, without the last dot."""
     file: Path
+    transfer: TransferSettings | None = None
+    """None when nobody may have it."""
+    notify: tuple[tuple[str, int], ...] = ()
+    """(address, port) of secondaries to be told of a new serial (RFC 1996)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GeoSettings:
-    """Where client networks are. `networks` wins over the databases."""
+    """Where client networks are: `networks`, then `asn` with `distances`, then `city`, then `country`."""
 
     country: Path | None = None
     """A MaxMind-format database (country or city); coordinates are used when it has them."""
+    city: Path | None = None
+    """As `country`, and goes before it."""
+    asn: Path | None = None
+    """A MaxMind-format database of autonomous systems, for those that stand in `distances`."""
+    distances: Path | None = None
+    """CSV lines `NL,ams=50 nyc=5900` and `AS64500,sgp=1`, in kilometres."""
     networks: Path | None = None
     """CSV lines `CIDR,site site site`: an explicit order of sites for a network."""
 
@@ -101,5 +131,6 @@ class DnsSettings:
     """DNS flag day 2020 / RFC 9715."""
     tcp_connections_max: int = 256
     tcp_idle_seconds: float = 10.0
+    keys: tuple[TsigKey, ...] = ()
     responses_per_second_max: float = 5000.0
     """UDP answers for one client network (/24 or /56), in each worker; 0 for no limit. Far above any one resolver."""

@@ -378,10 +378,12 @@ def _read_zone(table: Table, folder: Path) -> ZoneFile | None:
 
 
 def _read_geo(table: Table, folder: Path) -> GeoSettings:
-    country = table.take("country", v.text, "")
-    networks = table.take("networks", v.text, "")
-    table.done(("country", "networks"))
-    return GeoSettings(country=folder / country if country else None, networks=folder / networks if networks else None)
+    keys = ("country", "city", "asn", "distances", "networks")
+    files = {key: folder / file if (file := table.take(key, v.text, "")) else None for key in keys}
+    table.done(keys)
+    if files["asn"] and not files["distances"]:
+        table.fault("asn", "is used for the AS numbers of geo.distances only: expected that file too")
+    return GeoSettings(**files)
 
 
 def _check_roster(faults: Faults, members: tuple[str, ...], sites: tuple[str, ...], witnesses: tuple[str, ...]) -> None:

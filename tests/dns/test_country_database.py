@@ -1,7 +1,9 @@
 """The walk over a MaxMind database, against the library's own lookups."""
 
 import ipaddress
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import maxminddb
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anycastle.dns.country_database import DatabaseError, networks_of
+from anycastle.dns.settings import Network
 from tests.dns.mmdb_writer import write_mmdb
 
 NETHERLANDS, JAPAN = {"country": {"iso_code": "NL"}}, {"country": {"iso_code": "JP"}}
@@ -22,11 +25,18 @@ NETWORKS = {
 }
 
 
+def found_in(file: Path) -> Iterator[tuple[Network, int, Any]]:
+    """As networks_of, for reading."""
+    for version, first, bits, number, record in networks_of(file):
+        kind = ipaddress.IPv4Network if version == 4 else ipaddress.IPv6Network
+        yield kind((first, bits)), number, record
+
+
 @pytest.mark.parametrize("record_size", [24, 28, 32])
 def test_every_network_comes_once_with_its_record(tmp_path: Path, record_size: int) -> None:
     file = tmp_path / "c.mmdb"
     file.write_bytes(write_mmdb(NETWORKS, record_size=record_size))
-    found = list(networks_of(file))
+    found = list(found_in(file))
     assert {str(network): record for network, _, record in found} == NETWORKS
     assert len({number for _, number, _ in found}) == 2
     with maxminddb.open_database(file, maxminddb.MODE_MEMORY) as reader:
@@ -40,7 +50,7 @@ def test_the_walk_agrees_with_the_librarys_lookups(
 ) -> None:
     file = tmp_path_factory.getbasetemp() / "walk.mmdb"
     file.write_bytes(write_mmdb({f"10.{n}.0.0/16": {"n": str(n)} for n in seconds}, record_size=record_size))
-    found = {str(network): record for network, _, record in networks_of(file)}
+    found = {str(network): record for network, _, record in found_in(file)}
     with maxminddb.open_database(file, maxminddb.MODE_MEMORY) as reader:
         for n in range(256):
             assert found.get(f"10.{n}.0.0/16") == reader.get(ipaddress.ip_address(f"10.{n}.3.4"))
@@ -52,3 +62,11 @@ def test_a_tree_that_contains_itself_is_refused(tmp_path: Path) -> None:
     (tmp_path / "loop.mmdb").write_bytes(content)
     with pytest.raises(DatabaseError, match="contains itself"):
         list(networks_of(tmp_path / "loop.mmdb"))
+
+
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.9, 0.99])
+def test_a_file_cut_short_is_refused(tmp_path: Path, kept: float) -> None:
+    content = write_mmdb(NETWORKS)
+    (tmp_path / "cut.mmdb").write_bytes(content[: int(len(content) * kept)])
+    with pytest.raises(DatabaseError):
+        list(networks_of(tmp_path / "cut.mmdb"))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from anycastle.dns.geo import EMBEDDINGS, Geo, Mapped, build, inner_address
+from anycastle.dns.geo import EMBEDDINGS, Geo, Source, Span, build, inner_address, spanning
 from anycastle.dns.settings import Network
 
 DEFAULT = ("ams", "nyc", "sgp")
@@ -18,8 +18,8 @@ def packed(address: str) -> bytes:
     return ipaddress.ip_address(address).packed
 
 
-def mapped(cidr: str, order: tuple[str, ...], why: str = "") -> Mapped:
-    return Mapped(ipaddress.ip_network(cidr), order, why or f"networks.csv {cidr}")
+def mapped(cidr: str, order: tuple[str, ...], why: str = "") -> Span:
+    return spanning(ipaddress.ip_network(cidr), Source(order, why or f"networks.csv {cidr}"))
 
 
 def found(geo: Geo, address: str) -> tuple[str, int]:
@@ -66,13 +66,16 @@ def test_explicit_networks_win_over_narrower_located_ones() -> None:
     assert geo.why(packed("10.2.0.1")) == "networks.csv 10.0.0.0/8"
 
 
-def test_why_is_exact_for_explicit_networks_and_short_for_many_countries() -> None:
+def test_why_is_exact_where_the_sources_are_and_short_at_the_workers() -> None:
     far = ("sgp", "nyc", "ams")
     located = [mapped(f"10.{n}.0.0/16", far, f"country C{n} via Test") for n in range(0, 12, 2)]
     geo = build(DEFAULT, [mapped("10.0.1.0/24", far, "networks.csv:7 10.0.1.0/24")], located)
     assert geo.why(packed("10.0.1.9")) == "networks.csv:7 10.0.1.0/24"
     assert geo.why(packed("::ffff:10.0.1.9")) == "networks.csv:7 10.0.1.0/24"
-    assert geo.why(packed("10.0.2.9")) == (
+    assert geo.why(packed("10.0.2.9")) == "country C0 via Test"
+    workers = pickle.loads(pickle.dumps(geo))
+    assert workers.source(packed("10.0.1.9")) is None
+    assert workers.why(packed("10.0.2.9")) == (
         "networks.csv:7 10.0.1.0/24 or country C0 via Test or country C2 via Test or 4 more"
     )
     assert geo.why(packed("192.0.2.1")) == "default: no map covers it"
@@ -158,8 +161,8 @@ def maps(draw: st.DrawFn) -> dict[Network, tuple[str, ...]]:
 def made(explicit: dict[Network, tuple[str, ...]], located: dict[Network, tuple[str, ...]]) -> Geo:
     return build(
         DEFAULT,
-        [Mapped(n, o, f"line {n}") for n, o in explicit.items()],
-        [Mapped(n, o, "db") for n, o in located.items()],
+        [spanning(n, Source(o, f"line {n}")) for n, o in explicit.items()],
+        [spanning(n, Source(o, "db")) for n, o in located.items()],
     )
 
 

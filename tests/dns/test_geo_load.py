@@ -91,7 +91,7 @@ def test_the_networks_file_wins_over_the_database(tmp_path: Path) -> None:
         ("2002:c000::/20,ams", "2002:c000::/20 lies in 2002::/16; expected the IPv4 network that it carries"),
         (
             "10.0.0.0/8,nyc\n10.0.0.0/8,ams",
-            "10.0.0.0/8 stands in line 1 already; expected each network once",
+            "10.0.0.0/8 stands in line 1 already; expected each once",
         ),
     ],
 )
@@ -117,7 +117,7 @@ def test_any_text_is_read_or_refused_with_a_line_number(text: str) -> None:
         mapped = parse_networks(text, "n.csv", SITES)
     except GeoError as error:
         faults = error.faults
-    assert all(sorted(one.order) == ["ams", "nyc", "sgp"] for one in mapped)
+    assert all(sorted(one[3].order) == ["ams", "nyc", "sgp"] for one in mapped)
     assert all(fault.startswith("n.csv:") for fault in faults)
 
 
@@ -154,3 +154,56 @@ def test_a_missing_or_unreadable_file_is_one_clear_error(tmp_path: Path, kind: s
     latin.write_bytes(b"\xff\xfe")
     with pytest.raises(GeoError, match=r"latin: cannot be read"):
         load_geo(GeoSettings(**{kind: latin}), SITES)
+
+
+def test_each_map_goes_before_the_next(tmp_path: Path) -> None:
+    """Networks, then autonomous systems, then cities, then countries, then the default."""
+    bases = {
+        "country": {"192.0.0.0/8": {"country_code": "NL"}},
+        "city": {"192.0.0.0/10": {"country_code": "NL", "latitude": 40.0, "longitude": -75.0}},
+        "asn": {
+            "192.0.0.0/12": {"autonomous_system_number": (6, 64500)},
+            "192.16.0.0/12": {"autonomous_system_number": (6, 64501)},
+        },
+    }
+    files = {kind: tmp_path / f"{kind}.mmdb" for kind in bases}
+    for kind, networks in bases.items():
+        files[kind].write_bytes(write_mmdb(networks))
+    files |= {"networks": tmp_path / "networks.csv", "distances": tmp_path / "distances.csv"}
+    files["networks"].write_text("192.0.0.0/14,ams sgp\n")
+    files["distances"].write_text("# measured\nAS64500,sgp=1\n")
+    geo = load_geo(GeoSettings(**files), SITES)
+    for address, order, why in (
+        ("192.0.0.1", ("ams", "sgp", "nyc"), "networks.csv:1 192.0.0.0/14"),
+        ("192.4.0.1", ("sgp", "ams", "nyc"), "distances.csv:2 AS64500"),
+        ("192.16.0.1", ("nyc", "ams", "sgp"), "country NL via city"),
+        ("192.64.0.1", ("ams", "nyc", "sgp"), "country NL via country"),
+        ("203.0.113.1", ("ams", "nyc", "sgp"), "default: no map covers it"),
+    ):
+        assert found(geo, address)[0] == order
+        assert geo.why(ipaddress.ip_address(address).packed) == why
+
+
+def test_distances_of_a_country_go_before_its_coordinates(tmp_path: Path) -> None:
+    (tmp_path / "c.mmdb").write_bytes(write_mmdb(COUNTRIES))
+    (tmp_path / "distances.csv").write_text("CA,sgp=50 ams=5900\n")
+    geo = load_geo(GeoSettings(country=tmp_path / "c.mmdb", distances=tmp_path / "distances.csv"), SITES)
+    assert found(geo, "192.0.2.1")[0] == ("sgp", "ams", "nyc")
+    source = geo.source(ipaddress.ip_address("192.0.2.1").packed)
+    assert source is not None
+    assert source.kilometres == (("sgp", 50.0), ("ams", 5900.0))
+
+
+@pytest.mark.parametrize("line", ["AS64500,sgp=1", "NL,ams=50"])
+def test_distances_that_no_database_leads_to_are_a_fault(tmp_path: Path, line: str) -> None:
+    (tmp_path / "distances.csv").write_text(line)
+    with pytest.raises(GeoError, match=r"distances\.csv:1 .*nothing says which networks that is; expected geo\."):
+        load_geo(GeoSettings(distances=tmp_path / "distances.csv"), SITES)
+
+
+def test_faults_of_both_texts_and_a_database_are_told_together(tmp_path: Path) -> None:
+    for name in ("networks", "distances", "country"):
+        (tmp_path / name).write_text("x")
+    with pytest.raises(GeoError) as caught:
+        load_geo(GeoSettings(**{name: tmp_path / name for name in ("networks", "distances", "country")}), SITES)
+    assert len(caught.value.faults) == 3

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from anycastle.dns.geo import Geo, Mapped, build
+from anycastle.dns.geo import Geo, Source, build, spanning
 from anycastle.dns.settings import SteeredName, SteeredSite
 from anycastle.dns.steer import Decision, Steering
 from anycastle.dns.steer import decide as decide_at
@@ -21,8 +21,8 @@ def site(name: str, number: int, **facts: Any) -> SteeredSite:
 
 
 AMS, NYC, SGP = SITES = (site("ams", 1), site("nyc", 2), site("sgp", 3))
-NEAR_SGP = Mapped(ipaddress.ip_network("10.3.0.0/16"), ("sgp", "nyc", "ams"), "networks.csv:1 10.3.0.0/16")
-NEAR_NYC = Mapped(ipaddress.ip_network("10.2.0.0/16"), ("nyc", "ams", "sgp"), "networks.csv:2 10.2.0.0/16")
+NEAR_SGP = spanning(ipaddress.ip_network("10.3.0.0/16"), Source(("sgp", "nyc", "ams"), "networks.csv:1 10.3.0.0/16"))
+NEAR_NYC = spanning(ipaddress.ip_network("10.2.0.0/16"), Source(("nyc", "ams", "sgp"), "networks.csv:2 10.2.0.0/16"))
 GEO: Geo = build(("ams", "nyc", "sgp"), (NEAR_SGP, NEAR_NYC), ())
 BLOGS = SteeredName(name="*.blogs.example.com", group="blogs", content="{1}/")
 
