@@ -5,6 +5,7 @@ event has everything before it; other people's events on the filesystem cost one
 Linux 5.17, CAP_SYS_ADMIN and CAP_DAC_READ_SEARCH, and that nothing else is mounted below the root.
 """
 
+import asyncio
 import ctypes
 import errno
 import os
@@ -77,9 +78,12 @@ class FanotifyWatcher:
         while True:
             if events := self._gathering.take():  # first what the probe met
                 yield events
-            await readable(self._fd)
+            heard = False
             for record in self._records():
+                heard = True
                 self._take(record)
+            # While events keep coming, waiting for the next would cost more than reading it.
+            await (asyncio.sleep(0) if heard else readable(self._fd))
 
     def drop_cookie(self) -> str:
         return self._root.drop_cookie()
