@@ -8,7 +8,7 @@ place of the one that has been idle longest.
 import select
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 ANSWERS_BYTES_MAX = 128 * 1024
 """Unsent answers of one connection; beyond, its queries wait: two answers of the largest size."""
@@ -17,15 +17,17 @@ QUERY_BYTES_MAX = 4096
 READ_BYTES = 16384
 ACCEPTS_MAX = 32
 """Connections accepted in one go, so that UDP gets its turn."""
+STREAM_BYTES = 64 * 1024
+"""Messages of a transfer made in one go, so that other clients get their turn."""
 
 _LENGTH = struct.Struct("!H")
 
-AnswerTcp = Callable[[bytes, bytes], bytes | None]
-"""(query, source address) -> answer; None ends the connection."""
+AnswerTcp = Callable[[bytes, bytes], bytes | Iterator[bytes] | None]
+"""(query, source address) -> answer, or the messages of a transfer; None ends the connection."""
 
 
 class _Connection:
-    __slots__ = ("deadline", "ended", "mask", "received", "socket", "source", "unsent")
+    __slots__ = ("deadline", "ended", "mask", "received", "socket", "source", "stream", "unsent")
 
     def __init__(self, sock: socket.socket, source: bytes, deadline: float) -> None:
         self.socket = sock
@@ -33,6 +35,8 @@ class _Connection:
         self.deadline = deadline
         self.received = bytearray()
         self.unsent = bytearray()
+        self.stream: Iterator[bytes] | None = None
+        """The rest of a transfer: goes out before the next query is looked at."""
         self.ended = False
         self.mask = select.EPOLLIN
 
@@ -99,15 +103,16 @@ class Streams:
             self._receive(connection)
         while self._answer_received(connection, now):
             self._send(connection)
-            if connection.unsent:
+            if connection.unsent or connection.stream is not None:
                 break
         else:
             self._send(connection)
-        if connection.ended and not connection.unsent:
+        going = bool(connection.unsent) or connection.stream is not None
+        if connection.ended and not going:
             self._close(connection)
             return
-        stalled = connection.ended or len(connection.unsent) >= ANSWERS_BYTES_MAX
-        mask = (0 if stalled else select.EPOLLIN) | (select.EPOLLOUT if connection.unsent else 0)
+        full = connection.stream is not None or len(connection.unsent) >= ANSWERS_BYTES_MAX
+        mask = (0 if connection.ended or full else select.EPOLLIN) | (select.EPOLLOUT if going else 0)
         if mask != connection.mask:
             connection.mask = mask
             self._poller.modify(connection.socket, mask)
@@ -122,6 +127,9 @@ class Streams:
 
     def _answer_received(self, connection: _Connection, now: float) -> bool:
         """Answers whole queries while there is room; False when there was none to answer."""
+        if connection.stream is not None:
+            self._go_on(connection, connection.stream, now)
+            return True
         received = connection.received
         position = 0
         answered = False
@@ -140,11 +148,25 @@ class Streams:
                 connection.ended = True
                 position = len(received)
                 break
+            answered = True
+            if not isinstance(reply, bytes):
+                self._go_on(connection, reply, now)
+                break
             connection.unsent += _LENGTH.pack(len(reply)) + reply
             self._extend(connection, now)
-            answered = True
         del received[:position]
         return answered
+
+    def _go_on(self, connection: _Connection, stream: Iterator[bytes], now: float) -> None:
+        """Some more messages of a transfer, once those before them are on their way."""
+        connection.stream = stream
+        while len(connection.unsent) < STREAM_BYTES:
+            message = next(stream, None)
+            if message is None:
+                connection.stream = None
+                break
+            connection.unsent += _LENGTH.pack(len(message)) + message
+            self._extend(connection, now)
 
     def _extend(self, connection: _Connection, now: float) -> None:
         connection.deadline = now + self._idle_seconds

@@ -4,10 +4,10 @@ Law: all or nothing. `build_tables` makes the whole new state aside; any error k
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from anycastle.dns.rrset import DS, NS
-from anycastle.dns.settings import DnsSettings
+from anycastle.dns.settings import DnsSettings, TransferSettings, TsigKey
 from anycastle.dns.steer import Steering
 from anycastle.dns.wire import parent_of
 from anycastle.dns.zone import Zone, ZoneError, is_below, show_name
@@ -23,6 +23,12 @@ class Tables:
     server_id: bytes
     """NSID (RFC 5001) and `id.server` (RFC 4892): which member answered."""
     udp_payload_bytes_max: int
+    transfers: dict[bytes, TransferSettings] = field(default_factory=dict)
+    """By origin: who may have a zone; nobody may have the others."""
+    notify: dict[bytes, tuple[tuple[str, int], ...]] = field(default_factory=dict)
+    """By origin: who is told of a new serial."""
+    keys: dict[bytes, TsigKey] = field(default_factory=dict)
+    """By name, in wire form and lower case."""
 
     def zone_of(self, name: bytes, rrtype: int) -> Zone | None:
         """The zone to answer from: the deepest, but DS is the parent's to say (RFC 4035 section 3.1.4.1)."""
@@ -59,7 +65,8 @@ def build_tables(settings: DnsSettings) -> Tables:
         if not inside:
             raise ZoneError(f"name {rule.name}: expected a name in one of the zones served here: {_listed(origins)}")
         steered[max(inside, key=len)].append(name)
-    zones = {origin: load_zone(zone, steered[origin]) for origin, zone in zip(origins, settings.zones, strict=True)}
+    files = dict(zip(origins, settings.zones, strict=True))
+    zones = {origin: load_zone(file, steered[origin]) for origin, file in files.items()}
     _check_delegations(zones)
     geo = load_geo(settings.geo, settings.sites)
     return Tables(
@@ -67,6 +74,9 @@ def build_tables(settings: DnsSettings) -> Tables:
         steering=Steering.build(settings.names, settings.sites, geo),
         server_id=settings.member.encode(),
         udp_payload_bytes_max=settings.udp_payload_bytes_max,
+        transfers={origin: file.transfer for origin, file in files.items() if file.transfer is not None},
+        notify={origin: file.notify for origin, file in files.items() if file.notify},
+        keys={wire_name(key.name, f"key {key.name}"): key for key in settings.keys},
     )
 
 

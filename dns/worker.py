@@ -11,6 +11,7 @@ import select
 import signal
 import socket
 import sys
+from collections.abc import Iterator
 
 import msgspec
 
@@ -19,6 +20,8 @@ from anycastle.dns.decider import Decider
 from anycastle.dns.frame import FrameBuffer, Kind, Report, Setup, encode_frame
 from anycastle.dns.limit import Limiter, Verdict
 from anycastle.dns.respond import new_counters, respond, respond_truncated
+from anycastle.dns.secondary import COUNTERS as SECONDARY_COUNTERS
+from anycastle.dns.secondary import concerns, respond_secondary
 from anycastle.dns.stream import QUERY_BYTES_MAX, Streams
 from anycastle.dns.tables import Tables
 from anycastle.health.view import View
@@ -53,7 +56,11 @@ class Worker:
         self._udp: dict[int, socket.socket] = {}
         self._streams: Streams | None = None
         self._limiter = Limiter(0)
-        self._counters = new_counters() | {"limited": 0, "send_failed": 0, "tcp_connections": 0}
+        self._counters = (
+            new_counters()
+            | dict.fromkeys(SECONDARY_COUNTERS, 0)
+            | {"limited": 0, "send_failed": 0, "tcp_connections": 0}
+        )
         self._report_at = 0.0
         self._fault_logged_at = float("-inf")
 
@@ -98,7 +105,9 @@ class Worker:
         assert self._tables is not None
         match self._limiter.check(source, now=self._now):
             case Verdict.PASS:
-                return self._answer(packet, source, tcp=False)
+                reply = self._answer(packet, source, tcp=False)
+                assert reply is None or isinstance(reply, bytes)
+                return reply
             case Verdict.SLIP:
                 self._counters["limited"] += 1
                 return respond_truncated(packet, self._tables)
@@ -106,16 +115,45 @@ class Worker:
                 self._counters["limited"] += 1
                 return None
 
-    def _answer_tcp(self, packet: bytes, source: bytes) -> bytes | None:
-        return self._answer(packet, source, tcp=True)
+    def _answer_tcp(self, packet: bytes, source: bytes) -> bytes | Iterator[bytes] | None:
+        reply = self._answer(packet, source, tcp=True)
+        return reply if reply is None or isinstance(reply, bytes) else self._guard(reply, packet)
 
-    def _answer(self, packet: bytes, source: bytes, *, tcp: bool) -> bytes | None:
+    def _guard(self, messages: Iterator[bytes], packet: bytes) -> Iterator[bytes]:
+        """A fault of ours in the middle of a transfer ends its connection, not the worker."""
+        try:
+            yield from messages
+        except Exception as fault:
+            self._counters["faults"] += 1
+            _log.exception("a transfer broke off because of a fault of ours; the query was %s", packet.hex())
+            raise ConnectionAbortedError from fault
+
+    def _answer(self, packet: bytes, source: bytes, *, tcp: bool) -> bytes | Iterator[bytes] | None:
         assert self._tables is not None
         counters = self._counters
         faults = counters["faults"]
-        reply = respond(
-            packet, source=source, tcp=tcp, tables=self._tables, decider=self._decider, now=self._now, counters=counters
-        )
+        reply: bytes | Iterator[bytes] | None
+        if concerns(packet):
+            reply = respond_secondary(
+                packet,
+                source=source,
+                tcp=tcp,
+                tables=self._tables,
+                decider=self._decider,
+                now=self._now,
+                wall=self._clock.wall,
+                counters=counters,
+            )
+        else:
+            reply = respond(
+                packet,
+                source=source,
+                tcp=tcp,
+                tables=self._tables,
+                decider=self._decider,
+                now=self._now,
+                counters=counters,
+            )
         if counters["faults"] != faults and self._now - self._fault_logged_at >= FAULT_LOG_SECONDS:
             self._fault_logged_at = self._now
             _log.error("answered SERVFAIL because of a fault of ours; the query was %s", packet.hex())
