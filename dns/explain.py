@@ -15,11 +15,15 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 
+from anycastle.dns.closeness import kilometres
 from anycastle.dns.decider import Decider
 from anycastle.dns.edns import OPT, OPTION_CLIENT_SUBNET
 from anycastle.dns.errors import DnsError
+from anycastle.dns.geo import Source
 from anycastle.dns.respond import Outcome, answer_query, new_counters, respond
 from anycastle.dns.rrset import CLASS_IN
+from anycastle.dns.settings import SteeredSite
+from anycastle.dns.steer import Steering
 from anycastle.dns.tables import Tables
 from anycastle.dns.wire import Query, parse_query
 from anycastle.health.view import View
@@ -32,8 +36,10 @@ def explain(tables: Tables, view: View, name: str, type: str, client: str, *, no
 
     Keys: name, type, client, rcode, authoritative; answers, authority, additional (lines of zone-file text); ttl (of
     the first answer, or None); scope (bits); steered_by (the rule's name, or None); chosen (sites); none_used (the
-    policy used because no site was eligible, or None); ttl_reason; sites (one mapping with site, eligible, rank, reason
-    for each candidate, the best first). Raises DnsError when the question makes no sense.
+    policy used because no site was eligible, or None); ttl_reason; place (which map, or line of it, gave the client its
+    order of sites); sites (one mapping for each candidate, the best first: site, eligible, rank, reason, and what ranks
+    are made of: kilometres or None, cost, weight, load, soft_load, hard_load). Raises DnsError when the question makes
+    no sense.
     """
     packet, source = _make_query(name, type, client)
     query = parse_query(packet)
@@ -56,23 +62,48 @@ def explain(tables: Tables, view: View, name: str, type: str, client: str, *, no
         "additional": _lines(message.additional),
         "ttl": message.answer[0].ttl if message.answer else None,
         "scope": _scope(message),
-        **_why(outcome),
+        **_why(outcome, tables.steering, view, source),
     }
 
 
-def _why(outcome: Outcome) -> dict[str, Any]:
+def _why(outcome: Outcome, steering: Steering, view: View, client: bytes) -> dict[str, Any]:
     decision = outcome.decision
     if decision is None or outcome.match is None:
-        return {"steered_by": None, "chosen": [], "none_used": None, "ttl_reason": "static record", "sites": []}
+        nothing: dict[str, Any] = {"steered_by": None, "chosen": [], "none_used": None, "place": None, "sites": []}
+        return {**nothing, "ttl_reason": "static record"}
+    place = steering.geo.source(client)
     return {
         "steered_by": outcome.match.rule.name,
         "chosen": list(decision.sites),
         "none_used": decision.none_used.value if decision.none_used is not None else None,
         "ttl_reason": decision.ttl_reason,
+        "place": steering.geo.why(client),
         "sites": [
-            {"site": reason.site, "eligible": reason.eligible, "rank": reason.rank, "reason": reason.text}
+            {
+                "site": reason.site,
+                "eligible": reason.eligible,
+                "rank": reason.rank,
+                **_inputs(steering.sites[reason.site], place, view),
+                "reason": reason.text,
+            }
             for reason in decision.reasons
         ],
+    }
+
+
+def _inputs(site: SteeredSite, place: Source | None, view: View) -> dict[str, Any]:
+    """What ranks are made of. A distance is the operator's own, else worked out from where the client is."""
+    distance = dict(place.kilometres).get(site.name) if place is not None else None
+    if distance is None and place is not None and place.point is not None and site.coordinates is not None:
+        distance = kilometres(place.point, site.coordinates)
+    state = view.sites.get(site.name)
+    return {
+        "kilometres": round(distance) if distance is not None else None,
+        "cost": site.cost,
+        "weight": site.weight,
+        "load": round(state.load, 1) if state is not None else None,
+        "soft_load": site.soft_load,
+        "hard_load": site.hard_load,
     }
 
 

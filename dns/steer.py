@@ -58,6 +58,8 @@ class Decision:
     ttl_reason: str
     scope_bits: int
     """How many bits of the client's address decided; 0 when the client made no difference."""
+    by_hash: bool
+    """A hash of the client's network decided: its neighbours may be sent elsewhere."""
     rcode: int
     reasons: tuple[Reason, ...]
     """Of every candidate: the ranked ones first, the best first."""
@@ -132,7 +134,8 @@ def choose(steering: Steering, match: Match, standing: Standing, client: bytes, 
         for position, site in enumerate(ranking.sites, start=1)
     )
     left_out = (Reason(site, False, None, why) for site, why in standing.barred.items())
-    return _decision(steering, standing, ranking.sites[:1], scope, (*ranked, *left_out))
+    by_hash = ranking.depends is Depends.NETWORK
+    return _decision(steering, standing, ranking.sites[:1], scope, (*ranked, *left_out), by_hash=by_hash)
 
 
 def _decision(
@@ -142,6 +145,8 @@ def _decision(
     scope_bits: int,
     reasons: tuple[Reason, ...],
     none_used: NoneEligible | None = None,
+    *,
+    by_hash: bool = False,
 ) -> Decision:
     addresses = tuple(address for site in sites for address in steering.sites[site].addresses)
     return Decision(
@@ -150,6 +155,7 @@ def _decision(
         ttl=standing.ttl,
         ttl_reason=standing.ttl_reason,
         scope_bits=scope_bits,
+        by_hash=by_hash,
         rcode=SERVFAIL if none_used is NoneEligible.SERVFAIL else NOERROR,
         reasons=reasons,
         none_used=none_used,

@@ -96,6 +96,15 @@ def record_type(found: dict[str, str]) -> str:
     return text
 
 
+def page_limit(found: dict[str, str], most: int) -> int:
+    """How many rows of a long answer; `most` when it does not say."""
+    text = found.get("limit", str(most))
+    value = int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else 0
+    if not 1 <= value <= most:
+        raise AskError(f"limit is {text[:100]!a}: expected a number from 1 to {most}")
+    return value
+
+
 def sites(found: dict[str, str]) -> tuple[str, ...]:
     """Empty for all of them."""
     text = found.get("sites", "all")

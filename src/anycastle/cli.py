@@ -69,6 +69,11 @@ def _parser() -> argparse.ArgumentParser:
     explain = add("explain", commands.explain, "the answer a client would get, and every reason")
     explain.add_argument("name", metavar="NAME")
     explain.add_argument("--client", metavar="IP", help="address or network of the client")
+    explain.add_argument(
+        "--all-networks",
+        action="store_true",
+        help="the whole map instead: each network, where it is sent now, its order of sites; --json: one object a line",
+    )
     explain.add_argument("--type", default="A", help="A (default), AAAA, or any other record type")
     for name, run, help in (
         ("drain", commands.drain, "move users away from a site; survives restarts"),

@@ -199,6 +199,8 @@ def wait(options: argparse.Namespace) -> int:
 
 
 def explain(options: argparse.Namespace) -> int:
+    if options.all_networks:
+        return _all_networks(options)
     query = {"name": options.name, "type": options.type}
     if options.client:
         query["client"] = options.client
@@ -206,21 +208,47 @@ def explain(options: argparse.Namespace) -> int:
     if _as_json(options, answer):
         return 0
     print(answer["summary"])
-    for key in ("ttl", "ttl_reason", "scope", "none_used"):
+    for key in ("ttl", "ttl_reason", "scope", "place", "none_used"):
         if answer.get(key) not in (None, ""):
             print(f"  {key.replace('_', ' ')}: {answer[key]}")
     rows = [
         (
             site["site"],
             "yes" if site["eligible"] else "no",
-            site["rank"] if site["rank"] is not None else "-",
+            *("-" if site[key] is None else site[key] for key in ("rank", "kilometres", "cost", "weight")),
+            _load(site),
             site["reason"],
         )
         for site in answer["sites"]
     ]
     if rows:
-        _show("", ("site", "eligible", "rank", "why"), rows)
+        _show("", ("site", "eligible", "rank", "km", "cost", "weight", "load", "why"), rows)
     return 0
+
+
+def _load(site: Json) -> str:
+    """Requests/s, and the marks where there are some."""
+    load, marks = site["load"], [site["soft_load"], site["hard_load"]]
+    text = "-" if load is None else f"{load:g}"
+    return text if marks == [None, None] else f"{text} of {' to '.join(f'{mark:g}' for mark in marks if mark)}"
+
+
+def _all_networks(options: argparse.Namespace) -> int:
+    """Page by page, so that a map of any size is shown in bounded memory and from the first moment on."""
+    if options.client:
+        raise CommandError("--all-networks shows every client: expected no --client")
+    after: str | None = ""
+    while after is not None:
+        page = ask(options, "map", {"name": options.name, "after": after})
+        for row in page["networks"]:
+            print(json.dumps(row) if options.json else _network(row))
+        after = page["next"]
+    return 0
+
+
+def _network(row: Json) -> str:
+    sent = "by hash" if row["by_hash"] else ", ".join(row["chosen"]) or "-"
+    return f"{row['network']:<22} {sent:<12} {' '.join(row['order']) or '-'}  ({row['why']})"
 
 
 # -- changing ---------------------------------------------------------------------------------------------------------

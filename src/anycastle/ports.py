@@ -15,6 +15,7 @@ from anycastle import __version__
 from anycastle.app import Member
 from anycastle.config import ConfigError, MemberConfig, load_config
 from anycastle.dns.explain import explain
+from anycastle.dns.geo_map import map_page
 from anycastle.dns.tables import build_tables
 from anycastle.errors import AnycastleError
 from anycastle.health.ask import Address
@@ -104,6 +105,13 @@ class Ports:
         answers = ", ".join(found["answers"]) or "no records"
         chosen = ", ".join(found.get("chosen") or ()) or "nobody in particular"
         return {**found, "summary": f"{name} {found['type']} for {asked}: {found['rcode']}, {answers} ({chosen})"}
+
+    def map(self, name: str, after: str, limit: int) -> Mapping[str, Any]:
+        """A page of the map: each network, its order of sites, and where it is sent now."""
+        member = self._member
+        if member.tables is None:
+            raise AnycastleError(f"{member.settings.member} runs no nameserver: ask a site with dns.listen")
+        return map_page(member.tables.steering, self._view(), name, after, limit, now=member.clock.now())
 
     def conflicts(self) -> list[ConflictReport]:
         return [conflict_report(conflict) for conflict in reversed(self._member.ledger.conflicts())]

@@ -122,6 +122,13 @@ def test_explain_is_what_the_nameserver_answers(three: Members) -> None:
     answers = {answer.split()[-1] for answer in done.json["answers"]}
     assert answers == set(three.lookup("alice.photos.example.com"))
     assert [site["site"] for site in done.json["sites"]] == list(NAMES)
+    networks = three.run("explain", "alice.photos.example.com", "--all-networks", "--json").out.splitlines()
+    assert {json.loads(line)["network"] for line in networks} == {"0.0.0.0/0", "::/0"}
+    assert " place: default: no map covers it" in three.run("explain", "alice.photos.example.com").out
+    shown = three.run("explain", "alice.photos.example.com", "--all-networks").out
+    assert shown.startswith("0.0.0.0/0 ")
+    refused = three.run("explain", "www.example.com", "--all-networks")
+    assert (refused.status, refused.err[:43]) == (2, "anycastle: www.example.com is not steered: ")
     done = three.run("explain", "www.example.com")
     assert "192.0.2.80" in done.out
     assert "REFUSED" in three.run("explain", "www.example.org").out

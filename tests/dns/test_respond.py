@@ -276,6 +276,9 @@ def test_explain_says_what_is_answered_and_why(tables: Tables) -> None:
     assert (by_site["ams"]["eligible"], by_site["ams"]["rank"]) == (True, 1)
     assert (by_site["nyc"]["eligible"], by_site["nyc"]["rank"]) == (False, None)
     assert "down: asked to be" in by_site["nyc"]["reason"]
+    assert said["place"].startswith("networks.csv:")
+    inputs = {key: by_site["ams"][key] for key in ("kilometres", "cost", "weight", "load", "soft_load", "hard_load")}
+    assert inputs == {"kilometres": None, "cost": 1, "weight": 1, "load": 0, "soft_load": None, "hard_load": None}
 
 
 def test_explain_of_static_and_foreign_names(tables: Tables) -> None:

@@ -153,6 +153,10 @@ class Ports:
             "sites": reasons,
         }
 
+    def map(self, name: str, after: str, limit: int) -> dict[str, Any]:
+        self.asked.append((name, after, limit))
+        return {"name": name, "networks": [], "next": None}
+
     def conflicts(self) -> list[ConflictReport]:
         return [conflict()]
 

@@ -78,6 +78,8 @@ async def test_the_questions() -> None:
         assert ports.asked == [b"alice/\xe9t\xc3\xa9:1.jpg"]
         explained = await get(session, "/api/v1/explain?name=Alice.Blogs.Example.com.&client=2001:db8::1&type=aaaa")
         assert explained["summary"] == "2001:db8::1 asking for alice.blogs.example.com AAAA gets nyc"
+        assert (await get(session, "/api/v1/map?name=a.example.com&after=10.0.0.0/8&limit=7"))["next"] is None
+        assert ports.asked[-1] == ("a.example.com", "10.0.0.0/8", 7)
         waited = await get(session, "/api/v1/wait?path=blogs:a&sites=ams,nyc&timeout=0.01")
         assert waited["landed"] is False
         assert ports.asked[-1] == ("blogs", b"a", ("ams", "nyc"), 0.01)
@@ -101,6 +103,9 @@ async def test_the_questions() -> None:
             "client is 'here': expected an IP address, as in 192.0.2.1 or 2001:db8::1",
         ),
         ("/api/v1/explain?name=a&type=1", "type is '1': expected a record type, as in A or AAAA"),
+        ("/api/v1/map", "name is '': expected a DNS name, as in www.example.com"),
+        ("/api/v1/map?name=a&limit=5001", "limit is '5001': expected a number from 1 to 5000"),
+        ("/api/v1/map?name=a&limit=-1", "limit is '-1': expected a number from 1 to 5000"),
         ("/api/v1/wait?path=a:b&timeout=soon", "timeout is 'soon': expected seconds from 0 to 3600"),
         ("/api/v1/wait?path=a:b&timeout=nan", "timeout is 'nan': expected seconds from 0 to 3600"),
         ("/api/v1/wait?path=a:b&sites=ams,,", "sites is 'ams,,': expected all, or names with commas, as in ams,nyc"),
