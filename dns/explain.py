@@ -47,7 +47,9 @@ def explain(tables: Tables, view: View, name: str, type: str, client: str, *, no
     decider = Decider(tables.steering, view)
     # One view and one moment for both, so this is the outcome that was rendered.
     outcome = answer_query(query, source, tables, decider, now)
-    reply = respond(packet, source=source, tcp=True, tables=tables, decider=decider, now=now, counters=new_counters())
+    reply = respond(
+        packet, source=source, tcp=True, tables=tables, decider=decider, now=now, wall=0.0, counters=new_counters()
+    )
     assert reply is not None, "a well-formed query is never met with silence"
     message = dns.message.from_wire(reply)
     answers = _lines(message.answer)

@@ -1,7 +1,8 @@
 """Response-rate limiting: a network that asks too fast over UDP is, most likely, somebody else's forged address.
 
 Law: a token bucket for each client network; what is over the limit is dropped, but every second time the client is
-told to ask by TCP (TC, "slip"), so that a real resolver behind the address is never cut off. Memory is bounded.
+told to ask by TCP (TC, "slip"), so that a real resolver behind the address is never cut off. Who has a valid cookie
+is not limited (the worker sees to it). Memory is bounded.
 """
 
 import enum

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from anycastle.dns.edns import PAYLOAD_BYTES_MIN, render_opt
+from anycastle.dns.edns import PAYLOAD_BYTES_MIN, ExtendedError, render_opt
 from anycastle.dns.rrset import CLASS_IN, FIXED, RRset
 from anycastle.dns.wire import (
     AUTHORITATIVE,
@@ -19,6 +19,7 @@ from anycastle.dns.wire import (
     QR,
     RECURSION_DESIRED,
     TRUNCATED,
+    CookieQuery,
     Fault,
     Query,
     Rcode,
@@ -44,9 +45,11 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     """Additional records without which the answer is useless: they fit, or TC is set (RFC 9471)."""
     optional: tuple[RRset, ...] = ()
     """Additional records that are left out when they do not fit."""
+    error: ExtendedError | None = None
+    """Said to clients with EDNS, as long as it fits."""
 
 
-def reply_bytes_max(query: Query | Fault, *, tcp: bool, payload_bytes_max: int) -> int:
+def reply_bytes_max(query: Query | CookieQuery | Fault, *, tcp: bool, payload_bytes_max: int) -> int:
     """How large the answer may be: the client's limit, ours, and 512 where no EDNS came (RFC 1035, RFC 6891)."""
     if tcp:
         return MESSAGE_BYTES_MAX
@@ -56,7 +59,7 @@ def reply_bytes_max(query: Query | Fault, *, tcp: bool, payload_bytes_max: int) 
 
 
 def render(
-    query: Query | Fault,
+    query: Query | CookieQuery | Fault,
     answer: Answer,
     *,
     bytes_max: int,
@@ -64,6 +67,8 @@ def render(
     server_id: bytes = b"",
     scope_bits: int = 0,
     rrclass: int = CLASS_IN,
+    cookie: bytes = b"",
+    keepalive_seconds: float | None = None,
 ) -> bytes:
     """The answer as a message of at most `bytes_max` bytes, truncated if it must be."""
     opt = b""
@@ -74,6 +79,9 @@ def render(
             extended_rcode=answer.rcode >> 4,
             server_id=server_id,
             scope_bits=scope_bits,
+            cookie=cookie,
+            keepalive_seconds=keepalive_seconds,
+            error=answer.error,
         )
     flags = QR | query.flags & (OPCODE | RECURSION_DESIRED | CHECKING_DISABLED) | answer.rcode & 0xF
     if answer.authoritative:
@@ -83,6 +91,18 @@ def render(
     for section in (answer.answer, answer.authority, answer.required):
         count = writer.section(section)
         if count is None:
+            if answer.error is not None and query.edns is not None:  # data comes before remarks on it
+                return render(
+                    query,
+                    msgspec.structs.replace(answer, error=None),
+                    bytes_max=bytes_max,
+                    payload_bytes=payload_bytes,
+                    server_id=server_id,
+                    scope_bits=scope_bits,
+                    rrclass=rrclass,
+                    cookie=cookie,
+                    keepalive_seconds=keepalive_seconds,
+                )
             return _header(query, flags | TRUNCATED, 0, 0, bool(opt)) + query.question + opt
         counts.append(count)
     extra = writer.as_much_as_fits(answer.optional) if answer.optional else 0
@@ -90,7 +110,7 @@ def render(
     return b"".join((header, query.question, writer.body(), opt))
 
 
-def _header(query: Query | Fault, flags: int, answers: int, authorities: int, additionals: int) -> bytes:
+def _header(query: Query | CookieQuery | Fault, flags: int, answers: int, authorities: int, additionals: int) -> bytes:
     return _HEADER.pack(query.id, flags, 1 if query.question else 0, answers, authorities, additionals)
 
 

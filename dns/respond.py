@@ -9,13 +9,17 @@ steered name, because one scope cannot speak for both.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from msgspec import structs
+
+from anycastle.dns.cookie import answer_cookie, is_valid
 from anycastle.dns.decider import Decider
+from anycastle.dns.edns import NOT_AUTHORITATIVE, OTHER_ERROR, PROHIBITED, ExtendedError
 from anycastle.dns.reply import Answer, render, reply_bytes_max
 from anycastle.dns.rrset import ANY, CLASS_CH, CLASS_IN, TXT, A, RRset, make_rrset
 from anycastle.dns.settings import Address
 from anycastle.dns.steer import Decision, Match
 from anycastle.dns.tables import Tables
-from anycastle.dns.wire import QR, Fault, Query, Rcode, Silence, labels_of, parse_query
+from anycastle.dns.wire import QR, CookieQuery, Fault, Query, Rcode, Silence, labels_of, parse_query
 from anycastle.dns.zone import Zone, look_up, negative_within
 
 COUNTERS = (
@@ -35,7 +39,10 @@ REFUSED_TYPES = frozenset({41, 249, 250, 251, 252, 253, 254})
 
 _RCODE_COUNTERS = {rcode: f"rcode_{rcode.name.lower()}" for rcode in Rcode}
 _REFUSED = Answer(rcode=Rcode.REFUSED, authoritative=False)
-_SERVFAIL = Answer(rcode=Rcode.SERVFAIL, authoritative=False)
+_REFUSED_TRANSFER = Answer(rcode=Rcode.REFUSED, authoritative=False, error=ExtendedError(PROHIBITED))
+_NOT_OURS = Answer(rcode=Rcode.REFUSED, authoritative=False, error=ExtendedError(NOT_AUTHORITATIVE))
+_TRANSFER_TYPES = frozenset({251, 252})
+_COOKIE_ONLY = Answer(authoritative=False)
 _IDENTITY_NAMES = frozenset({b"\x02id\x06server\x00", b"\x08hostname\x04bind\x00"})
 _VERSION_NAMES = frozenset({b"\x07version\x06server\x00", b"\x07version\x04bind\x00"})
 _VERSION_TEXT = b"anycastle"
@@ -65,9 +72,12 @@ def respond(
     tables: Tables,
     decider: Decider | None,
     now: float,
+    wall: float,
     counters: dict[str, int],
 ) -> bytes | None:
     """The answer to a packet from the address `source` (4 or 16 bytes), or None for silence. Never raises.
+
+    `wall` is Unix time in seconds: cookies are of use at other sites too, so their age cannot be told by `now`.
 
     `decider` is of the steering in `tables` and of the view to answer from; None while there is no view.
     """
@@ -77,7 +87,7 @@ def respond(
         counters["dropped_early"] += 1
         return None
     try:
-        return _respond(packet, source, tcp, tables, decider, now, counters)
+        return _respond(packet, source, tcp, tables, decider, now, wall, counters)
     except Exception:
         counters["faults"] += 1
         counters["rcode_servfail"] += 1
@@ -85,7 +95,14 @@ def respond(
 
 
 def _respond(
-    packet: bytes, source: bytes, tcp: bool, tables: Tables, decider: Decider, now: float, counters: dict[str, int]
+    packet: bytes,
+    source: bytes,
+    tcp: bool,
+    tables: Tables,
+    decider: Decider,
+    now: float,
+    wall: float,
+    counters: dict[str, int],
 ) -> bytes | None:
     query = parse_query(packet)
     if isinstance(query, Silence):
@@ -93,6 +110,8 @@ def _respond(
         return None
     if isinstance(query, Fault):
         outcome = Outcome(Answer(rcode=query.rcode, authoritative=False))
+    elif isinstance(query, CookieQuery):
+        outcome = Outcome(_COOKIE_ONLY)
     else:
         outcome = answer_query(query, source, tables, decider, now)
         counters["steered"] += outcome.decision is not None
@@ -104,20 +123,40 @@ def _respond(
         server_id=tables.server_id,
         scope_bits=outcome.scope_bits,
         rrclass=outcome.rrclass,
+        cookie=_cookie_for(query, source, tables, wall),
+        keepalive_seconds=tables.tcp_idle_seconds if tcp else None,
     )
     counters[_RCODE_COUNTERS[outcome.answer.rcode]] += 1
     counters["truncated"] += reply[2] >> 1 & 1
     return reply
 
 
-def respond_truncated(packet: bytes, tables: Tables) -> bytes | None:
-    """What a limited client gets instead: no data and TC, "ask again by TCP". None for what is not even a query."""
+def respond_truncated(packet: bytes, source: bytes, tables: Tables, *, wall: float) -> bytes | None:
+    """What a limited client gets instead: no data and TC, "ask again by TCP". None for what is not even a query.
+
+    It has a cookie, if the client uses them: with that, the client is not limited any more.
+    """
     query = parse_query(packet)
     if not isinstance(query, Query):
         return None
-    reply = bytearray(render(query, Answer(), bytes_max=512, payload_bytes=tables.udp_payload_bytes_max))
+    cookie = _cookie_for(query, source, tables, wall)
+    reply = bytearray(render(query, Answer(), bytes_max=512, payload_bytes=tables.udp_payload_bytes_max, cookie=cookie))
     reply[2] |= 0x02
     return bytes(reply)
+
+
+def has_valid_cookie(packet: bytes, source: bytes, tables: Tables, *, wall: float) -> bool:
+    """Whether the sender has proved to be at the address it sends from (RFC 7873 section 5.2.5)."""
+    query = parse_query(packet)
+    if not isinstance(query, Query | CookieQuery) or query.edns is None:
+        return False
+    return is_valid(query.edns.cookie, source, tables.cookie_secrets, wall=wall)
+
+
+def _cookie_for(query: Query | CookieQuery | Fault, source: bytes, tables: Tables, wall: float) -> bytes:
+    if query.edns is None or not query.edns.cookie:
+        return b""
+    return answer_cookie(query.edns.cookie, source, tables.cookie_secrets, wall=wall)
 
 
 def answer_query(query: Query, source: bytes, tables: Tables, decider: Decider, now: float) -> Outcome:
@@ -125,10 +164,10 @@ def answer_query(query: Query, source: bytes, tables: Tables, decider: Decider, 
     if query.rrclass != CLASS_IN:
         return _answer_chaos(query, tables)
     if query.rrtype in REFUSED_TYPES:
-        return Outcome(_REFUSED)
+        return Outcome(_REFUSED_TRANSFER if query.rrtype in _TRANSFER_TYPES else _REFUSED)
     zone = tables.zone_of(query.name, query.rrtype)
     if zone is None:
-        return Outcome(_REFUSED)
+        return Outcome(_NOT_OURS)
     found = look_up(zone, query.name, query.rrtype)
     if isinstance(found, Answer):
         return Outcome(found)
@@ -143,17 +182,26 @@ def _answer_steered(query: Query, source: bytes, zone: Zone, decider: Decider, n
     decision = decider.decide(match, client, source_bits, now=now)
     subnet = query.edns.subnet if query.edns is not None else None
     scope_bits = decision.scope_bits if subnet is not None and subnet.source_bits else 0
+    error = _error_of(decision)
     if decision.rcode:
-        return Outcome(_SERVFAIL, 0, CLASS_IN, match, decision)
+        failure = Answer(rcode=Rcode.SERVFAIL, authoritative=False, error=error)
+        return Outcome(failure, 0, CLASS_IN, match, decision)
     version = 4 if query.rrtype == A else 6
     addresses = [address for address in decision.addresses if address.version == version]
     if addresses:
-        answer = Answer(answer=(_address_rrset(query, decision.ttl, addresses),))
+        answer = Answer(answer=(_address_rrset(query, decision.ttl, addresses),), error=error)
     else:
         # The site has no address of this family. Which site it is depends on the client, so the scope stays: with 0
         # a resolver that heeds it would hide the family from clients of other sites.
-        answer = negative_within(zone, decision.ttl)
+        answer = structs.replace(negative_within(zone, decision.ttl), error=error)
     return Outcome(answer, scope_bits, CLASS_IN, match, decision)
+
+
+def _error_of(decision: Decision) -> ExtendedError | None:
+    """Said when the answer is not what steering is meant for (RFC 8914)."""
+    if decision.none_used is None:
+        return None
+    return ExtendedError(OTHER_ERROR, f"no site is eligible; by policy: {decision.none_used.value}")
 
 
 def _client_of(query: Query, source: bytes) -> tuple[bytes, int]:

@@ -9,6 +9,7 @@ import ipaddress
 from collections.abc import Callable, Iterator
 
 from anycastle.dns.decider import Decider
+from anycastle.dns.edns import PROHIBITED, ExtendedError
 from anycastle.dns.reply import Answer, render, reply_bytes_max
 from anycastle.dns.respond import respond, respond_truncated
 from anycastle.dns.rrset import CLASS_IN
@@ -49,7 +50,9 @@ def respond_secondary(
     """
     query = parse_query(packet)
     if decider is None or not isinstance(query, Query):
-        return respond(packet, source=source, tcp=tcp, tables=tables, decider=decider, now=now, counters=counters)
+        return respond(
+            packet, source=source, tcp=tcp, tables=tables, decider=decider, now=now, wall=wall(), counters=counters
+        )
     signature: Signature | None = None
     try:
         verified = verify(packet, query, tables.keys, wall=wall())
@@ -76,7 +79,9 @@ def respond_secondary(
                 counters[f"rcode_{found.name.lower()}"] += 1
                 reply = _error(query, found, tables)
         else:
-            told = respond(plain, source=source, tcp=tcp, tables=tables, decider=decider, now=now, counters=counters)
+            told = respond(
+                plain, source=source, tcp=tcp, tables=tables, decider=decider, now=now, wall=wall(), counters=counters
+            )
             if told is None:
                 return None
             reply = told
@@ -84,7 +89,7 @@ def respond_secondary(
             return reply
         room = reply_bytes_max(query, tcp=tcp, payload_bytes_max=tables.udp_payload_bytes_max)
         if len(reply) + signature.size_bytes() > room:  # RFC 8945 section 5.3: rather truncated than unsigned
-            reply = respond_truncated(plain, tables) or reply
+            reply = respond_truncated(plain, source, tables, wall=wall()) or reply
         return signature.sign(reply, wall=wall())
     except Exception:
         counters["faults"] += 1
@@ -129,7 +134,8 @@ def key_wire_name(name: str) -> bytes:
 
 
 def _error(query: Query, rcode: Rcode, tables: Tables) -> bytes:
-    answer = Answer(rcode=rcode, authoritative=False)
+    prohibited = ExtendedError(PROHIBITED) if rcode is Rcode.REFUSED else None
+    answer = Answer(rcode=rcode, authoritative=False, error=prohibited)
     limit = HEADER_BYTES + 4096
     return render(query, answer, bytes_max=limit, payload_bytes=tables.udp_payload_bytes_max)
 

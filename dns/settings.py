@@ -132,5 +132,7 @@ class DnsSettings:
     tcp_connections_max: int = 256
     tcp_idle_seconds: float = 10.0
     keys: tuple[TsigKey, ...] = ()
+    cookie_secrets: tuple[bytes, ...] = field(default=(), repr=False)
+    """16 bytes each, the first signs (RFC 9018); none: a random one, so cookies are of use at this member only."""
     responses_per_second_max: float = 5000.0
     """UDP answers for one client network (/24 or /56), in each worker; 0 for no limit. Far above any one resolver."""

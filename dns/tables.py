@@ -3,9 +3,11 @@
 Law: all or nothing. `build_tables` makes the whole new state aside; any error keeps the old one in force.
 """
 
+import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from anycastle.dns.cookie import SECRET_BYTES
 from anycastle.dns.rrset import DS, NS
 from anycastle.dns.settings import DnsSettings, TransferSettings, TsigKey
 from anycastle.dns.steer import Steering
@@ -23,6 +25,10 @@ class Tables:
     server_id: bytes
     """NSID (RFC 5001) and `id.server` (RFC 4892): which member answered."""
     udp_payload_bytes_max: int
+    tcp_idle_seconds: float
+    """Told to clients that ask for it (RFC 7828)."""
+    cookie_secrets: tuple[bytes, ...] = field(repr=False)
+    """One or more; the first signs."""
     transfers: dict[bytes, TransferSettings] = field(default_factory=dict)
     """By origin: who may have a zone; nobody may have the others."""
     notify: dict[bytes, tuple[tuple[str, int], ...]] = field(default_factory=dict)
@@ -74,6 +80,8 @@ def build_tables(settings: DnsSettings) -> Tables:
         steering=Steering.build(settings.names, settings.sites, geo),
         server_id=settings.member.encode(),
         udp_payload_bytes_max=settings.udp_payload_bytes_max,
+        tcp_idle_seconds=settings.tcp_idle_seconds,
+        cookie_secrets=settings.cookie_secrets or (secrets.token_bytes(SECRET_BYTES),),
         transfers={origin: file.transfer for origin, file in files.items() if file.transfer is not None},
         notify={origin: file.notify for origin, file in files.items() if file.notify},
         keys={wire_name(key.name, f"key {key.name}"): key for key in settings.keys},

@@ -5,7 +5,7 @@ question means anything), so the work is linear in the size of the packet. The l
 
     shorter than a header, or QR=1          Silence   answering answers makes two servers talk for ever
     opcode is not QUERY                     NOTIMP    before the question: such messages need not have one (RFC 8906)
-    QDCOUNT is not 1                        FORMERR   RFC 9619
+    QDCOUNT is not 1                        FORMERR   RFC 9619; 0 with a cookie only asks for one, RFC 7873 section 5.4
     records where a query has none          FORMERR
     unreadable question                     FORMERR
     records unreadable, bytes left over     FORMERR
@@ -66,6 +66,15 @@ class Query(msgspec.Struct, frozen=True, gc=False):
     edns: Edns | None
 
 
+class CookieQuery(msgspec.Struct, frozen=True, gc=False):
+    """A message without a question that asks for a server cookie (RFC 7873 section 5.4)."""
+
+    id: int
+    flags: int
+    edns: Edns
+    question: bytes = b""
+
+
 class Fault(msgspec.Struct, frozen=True, gc=False):
     """A packet that earns an error."""
 
@@ -84,7 +93,7 @@ class Silence(msgspec.Struct, frozen=True, gc=False):
     reason: str
 
 
-def parse_query(packet: bytes) -> Query | Fault | Silence:
+def parse_query(packet: bytes) -> Query | CookieQuery | Fault | Silence:
     """What a packet asks. Never raises."""
     if len(packet) < HEADER_BYTES:
         return Silence("shorter than a header")
@@ -93,6 +102,8 @@ def parse_query(packet: bytes) -> Query | Fault | Silence:
         return Silence("a response")
     if flags & OPCODE:
         return Fault(ident, flags, Rcode.NOTIMP, "an opcode other than QUERY")
+    if questions == 0 and additionals == 1 and not answers and not authorities:
+        return _parse_cookie_query(packet, ident, flags)
     if questions != 1:
         return Fault(ident, flags, Rcode.FORMERR, "not one question")
     if answers or authorities > 1 or additionals > RECORDS_MAX:
@@ -128,6 +139,22 @@ def parse_query(packet: bytes) -> Query | Fault | Silence:
     except Malformed as fault:
         return Fault(ident, flags, Rcode.FORMERR, str(fault), question, edns and edns.without_options())
     return Query(ident, flags, question, name, rrtype, rrclass, edns)
+
+
+def _parse_cookie_query(packet: bytes, ident: int, flags: int) -> CookieQuery | Fault:
+    edns = None
+    try:
+        end, edns, rdata = _skip_record(packet, HEADER_BYTES)
+        if edns is None or end != len(packet):
+            raise Malformed("neither a question nor a cookie")
+        if edns.version != VERSION:
+            return Fault(ident, flags, Rcode.BADVERS, "an EDNS version above 0", edns=edns)
+        edns = parse_options(edns, rdata)
+        if not edns.cookie:
+            raise Malformed("neither a question nor a cookie")
+    except Malformed as fault:
+        return Fault(ident, flags, Rcode.FORMERR, str(fault), edns=edns and edns.without_options())
+    return CookieQuery(ident, flags, edns)
 
 
 def skip_name(packet: bytes, start: int) -> int:

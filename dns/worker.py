@@ -19,7 +19,7 @@ from anycastle.clock import Clock, SystemClock
 from anycastle.dns.decider import Decider
 from anycastle.dns.frame import FrameBuffer, Kind, Report, Setup, encode_frame
 from anycastle.dns.limit import Limiter, Verdict
-from anycastle.dns.respond import new_counters, respond, respond_truncated
+from anycastle.dns.respond import has_valid_cookie, new_counters, respond, respond_truncated
 from anycastle.dns.secondary import COUNTERS as SECONDARY_COUNTERS
 from anycastle.dns.secondary import concerns, respond_secondary
 from anycastle.dns.stream import QUERY_BYTES_MAX, Streams
@@ -43,6 +43,7 @@ class Worker:
     def __init__(self, control: socket.socket, *, clock: Clock) -> None:
         self._clock = clock
         self._now = clock.now()
+        self._wall = clock.wall()
         self._control = control
         self._frames = FrameBuffer()
         self._poller = select.epoll()
@@ -69,6 +70,7 @@ class Worker:
         while self._open:
             events = self._poller.poll(WAIT_SECONDS_MAX)
             self._now = self._clock.now()
+            self._wall = self._clock.wall()
             for descriptor, _ in events:
                 self._ready(descriptor)
             if self._streams is not None:
@@ -103,14 +105,17 @@ class Worker:
 
     def _answer_udp(self, packet: bytes, source: bytes) -> bytes | None:
         assert self._tables is not None
-        match self._limiter.check(source, now=self._now):
+        verdict = self._limiter.check(source, now=self._now)
+        if verdict is not Verdict.PASS and has_valid_cookie(packet, source, self._tables, wall=self._wall):
+            verdict = Verdict.PASS  # nobody forges that address
+        match verdict:
             case Verdict.PASS:
                 reply = self._answer(packet, source, tcp=False)
                 assert reply is None or isinstance(reply, bytes)
                 return reply
             case Verdict.SLIP:
                 self._counters["limited"] += 1
-                return respond_truncated(packet, self._tables)
+                return respond_truncated(packet, source, self._tables, wall=self._wall)
             case Verdict.DROP:
                 self._counters["limited"] += 1
                 return None
@@ -152,6 +157,7 @@ class Worker:
                 tables=self._tables,
                 decider=self._decider,
                 now=self._now,
+                wall=self._wall,
                 counters=counters,
             )
         if counters["faults"] != faults and self._now - self._fault_logged_at >= FAULT_LOG_SECONDS:

@@ -26,6 +26,7 @@ CORES = {
         "steer",
         "respond",
         "limit",
+        "cookie",
     ),
     "bgp": ("route", "damp", "exabgp", "reconcile"),
     "replicator": (

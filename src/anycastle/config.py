@@ -41,6 +41,10 @@ __all__ = ["Config", "ConfigError", "DashboardSettings", "MemberConfig", "load_c
 CONTROL_SOCKET = "control.sock"
 """In `state_dir`; whoever may open it may command the member."""
 _TOKEN = re.compile(r"[!-~]{16,}"), "at least 16 printable ASCII characters without spaces"
+_COOKIE_SECRETS = (
+    re.compile(r"[0-9A-Fa-f]{32}(\s+[0-9A-Fa-f]{32})*"),
+    "lines of 32 hexadecimal digits, the one that signs first",
+)
 _MD5_KEY = re.compile(r"[!#-&(-:<-~]{1,80}"), "1 to 80 printable characters without spaces, quotes and semicolons"
 _TOP = ("cluster", "sites", "witnesses", "groups", "zones", "names", "routes", "geo")
 
@@ -115,6 +119,7 @@ class Config:
         site, local = self.sites.get(member), self._local(member)
         faults: list[Fault] = []
         bgp, dashboard = self._bgp(member, site, faults), self._dashboard(member, local, faults)
+        dns = self._dns(member, site, faults)
         if faults:
             raise ConfigError(tuple(faults))
         return MemberConfig(
@@ -129,7 +134,7 @@ class Config:
                 sites=tuple(self.sites),
                 probes=tuple(probe for part in self.sites.values() for probe in part.probes),
             ),
-            dns=self._dns(member, site),
+            dns=dns,
             bgp=bgp,
             edge=EdgeSettings(site=member, listen=site.edge_listen) if site and site.edge_listen else None,
             dashboard=dashboard,
@@ -210,9 +215,10 @@ class Config:
             body_bytes_per_second=local.body_rate,
         )
 
-    def _dns(self, member: str, site: SitePart | None) -> DnsSettings | None:
+    def _dns(self, member: str, site: SitePart | None, faults: list[Fault]) -> DnsSettings | None:
         if site is None or not site.dns_listen:
             return None
+        cookie_secrets = self._secret(site.dns_cookie_secrets, member, *_COOKIE_SECRETS, faults)
         return DnsSettings(
             member=member,
             listen=site.dns_listen,
@@ -221,6 +227,7 @@ class Config:
             names=self.names,
             sites=self.steered_sites(),
             geo=self.geo,
+            cookie_secrets=tuple(map(bytes.fromhex, (cookie_secrets or "").split())),
             responses_per_second_max=site.dns_responses_per_second,
         )
 

@@ -153,3 +153,27 @@ def test_faults_leave_a_configuration_of_which_the_rest_can_be_looked_at(tmp_pat
     assert [fault.key for fault in found.in_order()] == ["groups.photos.copies", "zones[0]"]
     assert config.zones == ()
     assert config.for_member("ams").replica.groups[0].copies == 1
+
+
+def test_cookie_secrets_are_read_by_the_member_that_has_them_and_never_shown(tmp_path: Path) -> None:
+    file = tmp_path / "anycastle.toml"
+    listen = 'dns = { listen = ["127.0.1.1:5300"'
+    assert EXAMPLE.read_text().count(listen) == 1
+    file.write_text(
+        EXAMPLE.read_text().replace(listen, 'dns = { cookie_secrets = "cookies", listen = ["127.0.1.1:5300"')
+    )
+    secrets = tmp_path / "cookies"
+    first, second = "e5e973e5a6b2a43f48e7dc849e37bfcf", "DD3BDF9344b678b185a6f5cb60fca715"
+    secrets.write_text(f"{first}\n{second}\n")
+    settings = load_config(file).for_member("ams").dns
+    assert settings is not None
+    assert settings.cookie_secrets == (bytes.fromhex(first), bytes.fromhex(second))
+    assert first not in repr(settings)
+    assert repr(settings.cookie_secrets[0]) not in repr(settings)
+    other = load_config(file).for_member("nyc").dns
+    assert other is not None
+    assert other.cookie_secrets == ()
+    secrets.write_text(first[:-1])
+    with pytest.raises(ConfigError, match="cookies: expected lines of 32 hexadecimal digits") as caught:
+        load_config(file).for_member("ams")
+    assert first[:8] not in str(caught.value)

@@ -17,7 +17,7 @@ from anycastle.dns.errors import DnsError
 from anycastle.dns.explain import explain
 from anycastle.dns.respond import COUNTERS, new_counters, respond, respond_truncated
 from anycastle.dns.tables import Tables
-from tests.dns.world import NOW, RESOLVER, ask, make_tables, make_view, scope_of, show
+from tests.dns.world import NOW, RESOLVER, WALL, ask, make_tables, make_view, scope_of, show
 
 SOA_TAIL = "IN SOA ns1.example.com. hostmaster.example.com. 2024010101 7200 3600 1209600 300"
 
@@ -35,6 +35,7 @@ def raw(tables: Tables, packet: bytes, counters: dict[str, int] | None = None, *
         tables=tables,
         decider=Decider(tables.steering, make_view()),
         now=NOW,
+        wall=WALL,
         counters=new_counters() if counters is None else counters,
     )
 
@@ -171,7 +172,10 @@ def test_silence(tables: Tables) -> None:
 def test_nothing_is_said_before_the_first_view(tables: Tables) -> None:
     counters = new_counters()
     query = dns.message.make_query("www.example.com", "A").to_wire()
-    assert respond(query, source=RESOLVER, tcp=False, tables=tables, decider=None, now=NOW, counters=counters) is None
+    assert (
+        respond(query, source=RESOLVER, tcp=False, tables=tables, decider=None, now=NOW, wall=WALL, counters=counters)
+        is None
+    )
     assert counters["dropped_early"] == 1
 
 
@@ -206,13 +210,13 @@ def test_counters(tables: Tables) -> None:
 
 def test_truncated_for_a_limited_client(tables: Tables) -> None:
     query = dns.message.make_query("www.example.com", "A", use_edns=0)
-    reply = respond_truncated(query.to_wire(), tables)
+    reply = respond_truncated(query.to_wire(), RESOLVER, tables, wall=WALL)
     assert reply is not None
     message = dns.message.from_wire(reply)
     assert query.is_response(message)
     assert message.flags & dns.flags.TC
     assert not message.answer
-    assert respond_truncated(b"junk", tables) is None
+    assert respond_truncated(b"junk", RESOLVER, tables, wall=WALL) is None
 
 
 packets = st.one_of(
@@ -250,6 +254,7 @@ def test_no_packet_makes_it_fail(tables: Tables, packet: bytes, tcp: bool, sourc
         tables=tables,
         decider=Decider(tables.steering, make_view()),
         now=NOW,
+        wall=WALL,
         counters=counters,
     )
     assert counters["faults"] == 0

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import struct
@@ -188,6 +189,22 @@ async def test_limited_clients_are_told_to_use_tcp(tmp_path: Path) -> None:
         # the second query is truncated; kdig comes again by TCP, which cannot be forged
         assert await kdig(server, "+short", "www.example.com", "A") == "192.0.2.80\n"
         await until(lambda: server.counters()["limited"] == 1 and server.counters()["queries_tcp"] == 1)
+
+
+async def test_rfc7873_5_2_5_a_client_with_a_valid_cookie_is_not_limited(tmp_path: Path) -> None:
+    """The request is known to come from where it says: kdig gets a cookie, and needs no TCP."""
+    async with serving(tmp_path, responses_per_second_max=0.001, workers=1) as server:
+        first = await kdig(server, "+cookie=2464c4abcf10c957", "www.example.com", "A")
+        server_cookie = re.search(r"COOKIE: ([0-9A-Fa-f]{48})", first)
+        assert server_cookie, first
+        for _ in range(4):
+            answer = await kdig(server, f"+cookie={server_cookie[1]}", "+ignore", "www.example.com", "A")
+            assert "192.0.2.80" in answer
+            assert server_cookie[1] in answer
+        forged = server_cookie[1][:-1] + ("0" if server_cookie[1][-1] != "0" else "1")
+        refused = await kdig(server, f"+cookie={forged}", "+ignore", "+header", "www.example.com", "A")
+        assert "tc" in refused.split("Flags:")[1].split(";")[0], refused
+        await until(lambda: server.counters()["limited"] == 1 and server.counters()["queries_tcp"] == 0)
 
 
 async def test_tcp_takes_queries_in_pieces_and_in_bunches(tmp_path: Path) -> None:

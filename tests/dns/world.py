@@ -73,6 +73,7 @@ NETWORKS = """\
 """
 
 NOW = 5000.0
+WALL = 1_700_000_000.0
 RESOLVER = bytes((10, 1, 0, 1))
 
 
@@ -138,6 +139,7 @@ def ask(
         tables=tables,
         decider=Decider(tables.steering, view or make_view()),
         now=NOW,
+        wall=WALL,
         counters=new_counters(),
     )
     assert reply is not None
