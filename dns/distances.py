@@ -43,7 +43,7 @@ def parse_distances(text: str, file: str, sites: Sequence[SteeredSite]) -> Dista
         check_sites([site for site, _, _ in pairs], [site.name for site in sites])
         given = tuple(sorted(((site, _kilometres(site, km)) for site, _, km in pairs), key=lambda pair: pair[1]))
         order = completed([site for site, _ in given], sites)
-        return subject, Source(order, f"{where} {subject}", None, given)
+        return subject, Source(order, f"{where} {subject}", None, given, written=True)
 
     found = parse_lines(text, file, parse)
     return Distances(

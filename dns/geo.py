@@ -46,6 +46,8 @@ class Source:
     """Where the clients are, when distances were worked out from there."""
     kilometres: tuple[tuple[str, float], ...] = ()
     """Distances that an operator gave, by site."""
+    written: bool = False
+    """It is a line that an operator wrote."""
 
 
 Span = tuple[int, int, int, Source]

@@ -70,7 +70,7 @@ def parse_networks(text: str, file: str, sites: Sequence[SteeredSite]) -> list[S
             raise ValueError(f"found {content!r}; expected CIDR,site site …")
         check_sites(listed, [site.name for site in sites])
         network = _parse_network(cidr.strip())
-        return network, Source(completed(listed, sites), f"{where} {network}")
+        return network, Source(completed(listed, sites), f"{where} {network}", written=True)
 
     return [spanning(network, source) for network, source in parse_lines(text, file, parse).items()]
 

@@ -30,8 +30,8 @@ EVENT_WRITE_SECONDS_MAX = 30.0
 """A reader that takes nothing for so long has gone."""
 STREAMS_MAX = 64
 BODY_BYTES_MAX = 16 * 1024
-MAP_NETWORKS_MAX = 5000
-"""On one page of the map, which is made at once: about 20 ms of the process that replicates."""
+MAP_NETWORKS_MAX = 1000
+"""On one page of the map, which is made at once: about 20 ms of the process that also replicates."""
 
 PAGE = Path(__file__).parent / "page"
 PAGE_FILES = {

@@ -14,8 +14,9 @@ from cryptography import x509
 from anycastle.bgp.process import program
 from anycastle.bgp.rundir import account
 from anycastle.config import Config, ConfigError, MemberConfig, overlap, read_config
-from anycastle.config_read import Faults
+from anycastle.config_read import Fault, Faults
 from anycastle.dns.geo_load import GeoError, load_geo
+from anycastle.dns.geo_review import covered_lines, unpreferred_sites
 from anycastle.dns.master import load_zone
 from anycastle.dns.settings import DnsSettings, GeoSettings
 from anycastle.dns.tables import build_tables
@@ -30,6 +31,7 @@ def check(file: Path, member: str | None) -> tuple[Config, list[str]]:
     problems = [str(fault) for fault in faults.in_order()]
     together = not (faults.about("zones") or faults.about("names"))
     problems += table_problems(config, together=together)
+    config = dataclasses.replace(config, warnings=(*config.warnings, *geo_warnings(config)))
     if member is not None:
         problems += _member_problems(config, faults, member)
     return config, list(dict.fromkeys(problems))
@@ -58,6 +60,17 @@ def table_problems(config: Config, *, together: bool) -> list[str]:
     except GeoError as error:
         problems += error.faults
     return list(dict.fromkeys(problems))
+
+
+def geo_warnings(config: Config) -> Iterable[Fault]:
+    """What the map says, and its author hardly meant."""
+    sites = config.steered_sites()
+    try:
+        geo = load_geo(config.geo, sites)
+    except GeoError:
+        return []  # Its faults are among the problems.
+    found = [*covered_lines(geo), *unpreferred_sites(geo, config.names, sites)]
+    return [Fault(config.file, None, "geo", text) for text in found]
 
 
 def _member_problems(config: Config, faults: Faults, member: str) -> list[str]:

@@ -224,6 +224,13 @@ def test_warnings_do_not_change_the_outcome(two: Members) -> None:
     assert "geo.x: unknown key" in done.err
 
 
+def test_what_the_map_hardly_means_is_a_warning(two: Members) -> None:
+    (two.folder / "networks.csv").write_text("10.0.0.0/8,ams\n10.0.0.0/9,nyc ams\n10.128.0.0/9,nyc ams\n")
+    assert _matches(
+        lines(two), "warning: a.toml: geo: networks.csv:1 10.0.0.0/8: never matches, as other lines cover all of it"
+    )
+
+
 def test_zones_are_checked_against_each_other(two: Members) -> None:
     (two.folder / "sub").write_text((two.folder / "zone").read_text())
     two.change(
