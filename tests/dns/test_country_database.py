@@ -70,3 +70,9 @@ def test_a_file_cut_short_is_refused(tmp_path: Path, kept: float) -> None:
     (tmp_path / "cut.mmdb").write_bytes(content[: int(len(content) * kept)])
     with pytest.raises(DatabaseError):
         list(networks_of(tmp_path / "cut.mmdb"))
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused() -> None:
+    # The kernel writes this one while it is read: it has more bytes than it had a moment ago.
+    with pytest.raises(DatabaseError, match="changed while it was read; put a new one beside it and rename it"):
+        list(networks_of(Path("/proc/self/status")))
