@@ -4,6 +4,7 @@ Laws: unknown keys are faults; all faults are reported at once; reading never to
 relative to the configuration file; `{site}` in a file name stands for the member that reads it.
 """
 
+import base64
 import contextlib
 import math
 import os
@@ -25,7 +26,8 @@ from anycastle.config_parts import (
     read_site,
 )
 from anycastle.config_read import ConfigError, Fault, Faults, NamedFile, Table, read_toml
-from anycastle.dns.settings import DnsSettings, GeoSettings, SteeredName, SteeredSite, ZoneFile
+from anycastle.config_zones import KeyPart, read_keys, read_zone
+from anycastle.dns.settings import DnsSettings, GeoSettings, SteeredName, SteeredSite, TsigKey, ZoneFile
 from anycastle.health.settings import HealthSettings
 from anycastle.replicator.settings import (
     EdgeSettings,
@@ -46,7 +48,11 @@ _COOKIE_SECRETS = (
     "lines of 32 hexadecimal digits, the one that signs first",
 )
 _MD5_KEY = re.compile(r"[!#-&(-:<-~]{1,80}"), "1 to 80 printable characters without spaces, quotes and semicolons"
-_TOP = ("cluster", "sites", "witnesses", "groups", "zones", "names", "routes", "geo")
+_TSIG_SECRET = (
+    re.compile(r"(?=.{16})(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"),
+    "a secret in base64, at least 16 characters, such as: head -c 32 /dev/urandom | base64",
+)
+_TOP = ("cluster", "sites", "witnesses", "groups", "zones", "names", "keys", "routes", "geo")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +98,7 @@ class Config:
     sites: dict[str, SitePart]
     witnesses: dict[str, LocalPart]
     groups: tuple[GroupPart, ...]
+    keys: tuple[KeyPart, ...]
     zones: tuple[ZoneFile, ...]
     names: tuple[SteeredName, ...]
     routes: tuple[RoutePart, ...]
@@ -224,12 +231,19 @@ class Config:
             listen=site.dns_listen,
             workers=site.dns_workers,
             zones=self.zones,
+            keys=tuple(key for part in self.keys if (key := self._key(part, member, faults)) is not None),
             names=self.names,
             sites=self.steered_sites(),
             geo=self.geo,
             cookie_secrets=tuple(map(bytes.fromhex, (cookie_secrets or "").split())),
             responses_per_second_max=site.dns_responses_per_second,
         )
+
+    def _key(self, part: KeyPart, member: str, faults: list[Fault]) -> TsigKey | None:
+        secret = self._secret(part.secret_file, member, *_TSIG_SECRET, faults)
+        if secret is None:
+            return None
+        return TsigKey(name=part.name, algorithm=part.algorithm, secret=base64.b64decode(secret))
 
     def _bgp(self, member: str, site: SitePart | None, faults: list[Fault]) -> BgpSettings | None:
         if site is None or site.bgp is None:
@@ -320,7 +334,9 @@ def read_config(file: Path) -> tuple[Config, Faults]:
     _check_applications(faults, sites, group_names)
     folder = file.absolute().parent
     _check_roots(faults, folder, groups, {name: site.local.state_dir for name, site in sites.items()})
-    zones = tuple(zone for table in top.tables("zones") if (zone := _read_zone(table, folder)) is not None)
+    keys = read_keys(top.table("keys"))
+    key_names = tuple(key.name for key in keys)
+    zones = tuple(zone for table in top.tables("zones") if (zone := read_zone(table, folder, key_names)) is not None)
     names = tuple(read_name(table, group_names, tuple(sites)) for table in top.tables("names"))
     _check_names(faults, names, sites)
     routes = tuple(
@@ -339,6 +355,7 @@ def read_config(file: Path) -> tuple[Config, Faults]:
         sites=sites,
         witnesses=witnesses,
         groups=groups,
+        keys=keys,
         zones=zones,
         names=names,
         routes=routes,
@@ -374,14 +391,6 @@ def _read_witness(table: Table) -> LocalPart:
     local = LocalPart.read(table)
     table.done(LocalPart.KEYS)
     return local
-
-
-def _read_zone(table: Table, folder: Path) -> ZoneFile | None:
-    """None when it does not say which file it is."""
-    file = table.need("file", v.text, "", '"zones/example.com"')
-    origin = table.take("origin", v.host_name, Path(file).name.lower())
-    table.done(("file", "origin"))
-    return ZoneFile(origin=origin, file=folder / file) if file else None
 
 
 def _read_geo(table: Table, folder: Path) -> GeoSettings:
