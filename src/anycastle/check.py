@@ -6,7 +6,7 @@ network. `anycastle check` says it, and `anycastle serve` looks at its own machi
 
 import dataclasses
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from cryptography import x509
@@ -31,14 +31,16 @@ def check(file: Path, member: str | None) -> tuple[Config, list[str]]:
     problems = [str(fault) for fault in faults.in_order()]
     together = not (faults.about("zones") or faults.about("names"))
     problems += table_problems(config, together=together)
-    config = dataclasses.replace(config, warnings=(*config.warnings, *geo_warnings(config)))
+    geo_problems, geo_warnings = look_at_geo(config)
+    problems += geo_problems
+    config = dataclasses.replace(config, warnings=(*config.warnings, *geo_warnings))
     if member is not None:
         problems += _member_problems(config, faults, member)
     return config, list(dict.fromkeys(problems))
 
 
 def table_problems(config: Config, *, together: bool) -> list[str]:
-    """Of zones, steered names and geography, which are the same at every site; `together` also one against another."""
+    """Of zones and steered names, which are the same at every site; `together` also one against another."""
     problems: list[str] = []
     for zone in config.zones:
         try:
@@ -55,22 +57,18 @@ def table_problems(config: Config, *, together: bool) -> list[str]:
             build_tables(settings)
         except AnycastleError as error:
             problems.append(str(error))
-    try:
-        load_geo(config.geo, sites)
-    except GeoError as error:
-        problems += error.faults
     return list(dict.fromkeys(problems))
 
 
-def geo_warnings(config: Config) -> Iterable[Fault]:
-    """What the map says, and its author hardly meant."""
+def look_at_geo(config: Config) -> tuple[Sequence[str], Sequence[Fault]]:
+    """What is wrong with the map; if nothing is, what it says and its author hardly meant."""
     sites = config.steered_sites()
     try:
         geo = load_geo(config.geo, sites)
-    except GeoError:
-        return []  # Its faults are among the problems.
+    except GeoError as error:
+        return error.faults, []
     found = [*covered_lines(geo), *unpreferred_sites(geo, config.names, sites)]
-    return [Fault(config.file, None, "geo", text) for text in found]
+    return [], [Fault(config.file, None, "geo", text) for text in found]
 
 
 def _member_problems(config: Config, faults: Faults, member: str) -> list[str]:

@@ -12,6 +12,7 @@ import pytest
 
 from anycastle.config import load_config
 from tests.anycastle.members import ADDRESS, Members, anycastle, running, until
+from tests.dns.mmdb_writer import write_mmdb
 
 NAMES = ("ams", "nyc", "sgp")
 
@@ -214,6 +215,32 @@ def test_a_broken_zone_is_refused_with_file_and_line_and_the_old_one_answers(thr
         assert "cannot read the zone file" in three.run("reload").err
     finally:
         zone.write_text(good)
+    assert three.run("reload").status == 0
+
+
+def test_a_map_cut_short_is_refused_and_the_old_one_decides(three: Members) -> None:
+    networks, database, text = three.folder / "networks.csv", three.folder / "c.mmdb", three.text
+    good = networks.read_text()
+    whole = write_mmdb({"127.0.0.0/8": {"country_code": "NL"}})
+
+    def place() -> str:
+        return str(three.run("explain", "alice.photos.example.com", "--client", "127.0.0.1", "--json").json["place"])
+
+    try:
+        before = place()
+        three.change("[geo]", '[geo]\ncountry = "c.mmdb"')
+        networks.write_text("")
+        database.write_bytes(whole[: len(whole) // 2])
+        done = three.run("reload")
+        assert done.status == 2
+        assert f"{database}: cannot be read as a MaxMind database" in done.err
+        assert place() == before
+        database.write_bytes(whole)
+        assert three.run("reload").status == 0
+        assert place() == "country NL via c"
+    finally:
+        networks.write_text(good)
+        three.configure(text)
     assert three.run("reload").status == 0
 
 
