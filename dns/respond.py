@@ -16,11 +16,12 @@ from anycastle.dns.decider import Decider
 from anycastle.dns.edns import NOT_AUTHORITATIVE, OTHER_ERROR, PROHIBITED, ExtendedError
 from anycastle.dns.reply import Answer, render, reply_bytes_max
 from anycastle.dns.rrset import ANY, CLASS_CH, CLASS_IN, TXT, A, RRset, make_rrset
+from anycastle.dns.service import steered_service
 from anycastle.dns.settings import Address
 from anycastle.dns.steer import Decision, Match
 from anycastle.dns.tables import Tables
 from anycastle.dns.wire import QR, CookieQuery, Fault, Query, Rcode, Silence, labels_of, parse_query
-from anycastle.dns.zone import Zone, look_up, negative_within
+from anycastle.dns.zone import Steered, Zone, look_up, negative_within
 
 COUNTERS = (
     "queries",
@@ -171,10 +172,10 @@ def answer_query(query: Query, source: bytes, tables: Tables, decider: Decider, 
     found = look_up(zone, query.name, query.rrtype)
     if isinstance(found, Answer):
         return Outcome(found)
-    return _answer_steered(query, source, zone, decider, now)
+    return _answer_steered(query, found, source, zone, decider, now)
 
 
-def _answer_steered(query: Query, source: bytes, zone: Zone, decider: Decider, now: float) -> Outcome:
+def _answer_steered(query: Query, found: Steered, source: bytes, zone: Zone, decider: Decider, now: float) -> Outcome:
     match = decider.steering.match(labels_of(query.name))
     if match is None:
         return Outcome(zone.nodata)
@@ -186,6 +187,10 @@ def _answer_steered(query: Query, source: bytes, zone: Zone, decider: Decider, n
     if decision.rcode:
         failure = Answer(rcode=Rcode.SERVFAIL, authoritative=False, error=error)
         return Outcome(failure, 0, CLASS_IN, match, decision)
+    if found.service is not None:
+        hints = () if decision.none_used is not None else decision.addresses
+        records = steered_service(found.service, query.name, hints, decision.ttl)
+        return Outcome(Answer(answer=(records,), error=error), scope_bits, CLASS_IN, match, decision)
     version = 4 if query.rrtype == A else 6
     addresses = [address for address in decision.addresses if address.version == version]
     if addresses:

@@ -21,6 +21,7 @@ import msgspec
 from anycastle.dns.errors import DnsError
 from anycastle.dns.reply import Answer
 from anycastle.dns.rrset import AAAA, ANY, CNAME, DNAME, DS, HINFO, NS, SOA, A, RRset, make_rrset
+from anycastle.dns.service import SERVICE_TYPES, target_of, without_hints
 from anycastle.dns.wire import NAME_BYTES_MAX, Rcode, labels_of, parent_of
 
 CHAIN_MAX = 8
@@ -39,6 +40,9 @@ class ZoneError(DnsError):
 class Steered(msgspec.Struct, frozen=True, gc=False):
     """The name exists and its addresses are decided per query."""
 
+    service: RRset | None = None
+    """The SVCB or HTTPS records that were asked for, without hints."""
+
 
 class Node(msgspec.Struct, frozen=True, gc=False):
     """One name that exists."""
@@ -47,6 +51,8 @@ class Node(msgspec.Struct, frozen=True, gc=False):
     cut: bytes = b""
     """The delegation at or above this name; empty in what we are authoritative for."""
     steered: bool = False
+    services: tuple[int, ...] = ()
+    """At a steered name: SVCB and HTTPS, where their hints follow the decision."""
 
 
 class Zone(msgspec.Struct, frozen=True, gc=False):
@@ -83,6 +89,8 @@ def look_up(zone: Zone, name: bytes, rrtype: int) -> Answer | Steered:
         elif node.steered and rrtype in _STEERED_TYPES:
             return Answer(answer=tuple(chain)) if chain else _STEERED
         elif (rrset := node.rrsets.get(rrtype)) is not None:
+            if rrtype in node.services and not chain:
+                return Steered(rrset)
             return Answer(answer=(*chain, _owned(rrset, name)))
         elif (alias := node.rrsets.get(CNAME)) is not None:
             chain.append(_owned(alias, name))
@@ -159,7 +167,8 @@ def make_zone(origin: bytes, rrsets: Iterable[RRset], steered: Iterable[bytes] =
     for name, types in names.items():
         cut = _cut_above(name, origin, cuts)
         _check_node(name, origin, types, cut, names, steered=name in steered_names)
-        nodes[name] = Node(types, cut, name in steered_names)
+        _drop_hints(types, name, names, steered_names)
+        nodes[name] = Node(types, cut, name in steered_names, _services(types, name, steered_names))
     soa = names[origin][SOA]
     minimum = int.from_bytes(soa.rdatas[0][4][-4:], "big")
     negative = (RRset(soa.owner, SOA, min(soa.ttl, minimum), soa.rdatas),)  # RFC 2308 section 3
@@ -169,6 +178,39 @@ def make_zone(origin: bytes, rrsets: Iterable[RRset], steered: Iterable[bytes] =
         {cut: _referral(cut, origin, names) for cut in cuts},
         Answer(authority=negative),
         Answer(rcode=Rcode.NXDOMAIN, authority=negative),
+    )
+
+
+def _drop_hints(
+    types: dict[int, RRset], name: bytes, names: dict[bytes, dict[int, RRset]], steered: frozenset[bytes]
+) -> None:
+    """Hints for a steered name would lead round every decision, whichever name has the record."""
+    for rrtype in SERVICE_TYPES:
+        if (rrset := types.get(rrtype)) is not None:
+            rdatas = tuple(
+                (without_hints(rdata),)
+                if (target := target_of(rdata, name)) is not None and _is_steered(target, names, steered)
+                else (rdata,)
+                for (rdata,) in rrset.rdatas
+            )
+            types[rrtype] = make_rrset(rrset.owner, rrtype, rrset.ttl, rdatas)
+
+
+def _is_steered(name: bytes, names: dict[bytes, dict[int, RRset]], steered: frozenset[bytes]) -> bool:
+    while name not in names and len(name) > 1:
+        name = parent_of(name)
+        if _STAR + name in steered:
+            return True
+    return name in steered
+
+
+def _services(types: dict[int, RRset], name: bytes, steered: frozenset[bytes]) -> tuple[int, ...]:
+    if name not in steered:
+        return ()
+    return tuple(
+        rrtype
+        for rrtype in SERVICE_TYPES
+        if rrtype in types and any(target_of(rdata, name) == name for (rdata,) in types[rrtype].rdatas)
     )
 
 

@@ -31,6 +31,7 @@ CORES = {
         "secondary",
         "limit",
         "cookie",
+        "service",
     ),
     "bgp": ("route", "damp", "exabgp", "reconcile"),
     "replicator": (
