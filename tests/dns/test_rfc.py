@@ -1,0 +1,191 @@
+"""What the server is claimed to do, one short test for each sentence of an RFC. Cookies: test_cookie.py; HTTPS:
+test_service.py; TCP itself: test_stream.py; signatures and transfers: test_tsig.py, test_transfer.py."""
+
+import struct
+from pathlib import Path
+
+import dns.edns
+import dns.flags
+import dns.message
+import dns.rcode
+import pytest
+
+from anycastle.dns.decider import Decider
+from anycastle.dns.respond import new_counters, respond
+from anycastle.dns.settings import ZoneFile
+from anycastle.dns.tables import Tables
+from tests.dns.world import NOW, RESOLVER, WALL, ZONE, ask, make_tables, make_view, scope_of, show
+
+SOA = "au example.com. 300 IN SOA ns1.example.com. hostmaster.example.com. 2024010101 7200 3600 1209600 300"
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Tables:
+    folder = tmp_path_factory.mktemp("rfc")
+    (folder / "zone").write_text(ZONE % "x" + "odd IN TYPE65280 \\# 3 c00c01\n")
+    return make_tables(folder, zones=(ZoneFile(origin="example.com", file=folder / "zone"),))
+
+
+def raw(tables: Tables, packet: bytes, *, tcp: bool = False) -> bytes | None:
+    return respond(
+        packet,
+        source=RESOLVER,
+        tcp=tcp,
+        tables=tables,
+        decider=Decider(tables.steering, make_view()),
+        now=NOW,
+        wall=WALL,
+        counters=new_counters(),
+    )
+
+
+def query(name: str = "www.example.com", rrtype: str = "A", *options: dns.edns.Option, edns: int = 0) -> bytes:
+    return dns.message.make_query(name, rrtype, use_edns=edns, options=list(options)).to_wire()
+
+
+def said(tables: Tables, packet: bytes, *, tcp: bool = False) -> dns.message.Message:
+    reply = raw(tables, packet, tcp=tcp)
+    assert reply is not None
+    return dns.message.from_wire(reply)
+
+
+def errors(message: dns.message.Message) -> list[tuple[int, str | None]]:
+    return [(int(option.code), option.text) for option in message.options if isinstance(option, dns.edns.EDEOption)]
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        pytest.param(
+            "www.example.com A", "NOERROR aa\nan www.example.com. 3600 IN A 192.0.2.80", id="rfc1034_4_3_2_3a"
+        ),
+        pytest.param("example.org A", "REFUSED", id="rfc1035_4_1_1_names_not_served_are_refused"),
+        pytest.param("www.example.com MX", f"NOERROR aa\n{SOA}", id="rfc2308_2_2_nodata_has_the_soa"),
+        pytest.param("no.example.com A", f"NXDOMAIN aa\n{SOA}", id="rfc2308_5_ttl_is_the_smaller_of_minimum_and_soa"),
+        pytest.param(
+            "odd.example.com TYPE65280",
+            "NOERROR aa\nan odd.example.com. 3600 IN TYPE65280 \\# 3 c00c01",
+            id="rfc3597_3_unknown_types_are_opaque",
+        ),
+        pytest.param(
+            "x.wild.example.com A", "NOERROR aa\nan x.wild.example.com. 3600 IN A 192.0.2.99", id="rfc4592_3_3_2"
+        ),
+        pytest.param("x.wild.example.com TXT", f"NOERROR aa\n{SOA}", id="rfc4592_2_2_1_wildcard_without_the_type"),
+        pytest.param("x.sub.wild.example.com A", f"NXDOMAIN aa\n{SOA}", id="rfc4592_2_2_1_a_name_below_blocks_it"),
+        pytest.param("b.ent.example.com A", f"NOERROR aa\n{SOA}", id="rfc8020_2_empty_non_terminals_exist"),
+        pytest.param(
+            "x.old.example.com A",
+            "NOERROR aa\nan old.example.com. 3600 IN DNAME new.example.com.\n"
+            "an x.old.example.com. 3600 IN CNAME x.new.example.com.\nan x.new.example.com. 3600 IN A 192.0.2.11",
+            id="rfc6672_3_1_a_cname_is_made_with_the_ttl_of_the_dname",
+        ),
+        pytest.param(
+            "www.example.com ANY", 'NOERROR aa\nan www.example.com. 3600 IN HINFO "RFC8482" ""', id="rfc8482_4_2"
+        ),
+        pytest.param("www.example.com TYPE65000", f"NOERROR aa\n{SOA}", id="rfc8906_3_1_2_unknown_types_are_answered"),
+    ],
+)
+def test_answers(tables: Tables, question: str, expected: str) -> None:
+    assert show(ask(tables, question)) == expected
+
+
+def test_rfc2181_5_2_one_ttl_for_an_rrset(tmp_path: Path) -> None:
+    """'the TTLs of all RRs in an RRSet must be the same': the smallest, where a file differs."""
+    (tmp_path / "zone").write_text(ZONE % "x" + "two 60 IN A 192.0.2.1\ntwo 30 IN A 192.0.2.2\n")
+    tables = make_tables(tmp_path, zones=(ZoneFile(origin="example.com", file=tmp_path / "zone"),))
+    assert show(ask(tables, "two.example.com A")).count(" 30 IN A ") == 2
+
+
+def test_rfc4343_4_1_case_is_ignored_and_the_question_comes_back_as_it_came(tables: Tables) -> None:
+    packet = query("wWw.ExAmPlE.cOm")
+    reply = raw(tables, packet)
+    assert reply is not None
+    assert b"\x03wWw\x07ExAmPlE\x03cOm\x00" in reply
+    assert said(tables, packet).answer
+
+
+def test_rfc5001_2_1_nsid_only_when_asked(tables: Tables) -> None:
+    """'MUST NOT include an NSID option in the response' to a query without one."""
+    assert not said(tables, query()).options
+    (option,) = said(tables, query("www.example.com", "A", dns.edns.GenericOption(3, b""))).options
+    assert (int(option.otype), option.to_wire()) == (3, b"ams")
+
+
+def test_rfc6891_6_1_1_opt_comes_back_only_if_it_came_and_two_are_formerr(tables: Tables) -> None:
+    assert said(tables, query(edns=-1)).edns == -1
+    assert said(tables, query()).edns == 0
+    twice = bytearray(query() + query()[-11:])
+    twice[11] = 2
+    assert said(tables, bytes(twice)).rcode() == dns.rcode.FORMERR
+
+
+def test_rfc6891_6_1_3_other_versions_are_badvers_with_ours(tables: Tables) -> None:
+    message = said(tables, query(edns=1))
+    assert (message.rcode(), message.edns) == (dns.rcode.BADVERS, 0)
+
+
+def test_rfc7828_3_3_2_keepalive_over_tcp_when_asked_in_units_of_100_ms(tables: Tables) -> None:
+    asked = query("www.example.com", "A", dns.edns.GenericOption(11, b""))
+    (option,) = said(tables, asked, tcp=True).options
+    assert (int(option.otype), option.to_wire()) == (11, struct.pack("!H", 50))
+    assert not said(tables, query(), tcp=True).options
+
+
+def test_rfc7828_3_3_1_keepalive_over_udp_is_ignored(tables: Tables) -> None:
+    assert not said(tables, query("www.example.com", "A", dns.edns.GenericOption(11, b""))).options
+
+
+def test_rfc7871_7_2_1_family_source_and_address_come_back_and_7_4_negative_answers_have_scope_0(
+    tables: Tables,
+) -> None:
+    assert scope_of(ask(tables, "shop.example.com A", subnet="10.2.7.0/24")) == 16
+    assert scope_of(ask(tables, "nothing.example.com A", subnet="10.2.7.0/24")) == 0
+
+
+@pytest.mark.parametrize("option", ["000318000a0207", "0001210000000000", "000118100a0207", "0001170a0207", "0001"])
+def test_rfc7871_7_1_2_malformed_subnets_are_formerr(tables: Tables, option: str) -> None:
+    asked = query("shop.example.com", "A", dns.edns.GenericOption(8, bytes.fromhex(option)))
+    assert said(tables, asked).rcode() == dns.rcode.FORMERR
+
+
+def test_rfc8906_3_1_4_other_opcodes_are_notimp_never_silence(tables: Tables) -> None:
+    packet = bytearray(query())
+    packet[2] |= 2 << 3
+    reply = raw(tables, bytes(packet))
+    assert reply is not None
+    assert reply[3] & 15 == dns.rcode.NOTIMP
+
+
+def test_rfc8914_4_errors_say_why_and_normal_answers_say_nothing(tables: Tables) -> None:
+    assert errors(ask(tables, "example.org A")) == [(20, None)]
+    assert errors(ask(tables, "example.com AXFR")) == [(18, None)]
+    down = make_view(down=("ams", "nyc", "sgp"))
+    assert errors(ask(tables, "fails.example.com A", view=down)) == [(0, "no site is eligible; by policy: servfail")]
+    assert errors(ask(tables, "shop.example.com A", view=down)) == [(0, "no site is eligible; by policy: closest")]
+    for normal in ("www.example.com A", "shop.example.com A", "nothing.example.com A"):
+        assert errors(ask(tables, normal)) == []
+    assert ask(tables, "example.org A", edns=False).edns == -1  # RFC 8914 section 3: only with EDNS
+
+
+def test_rfc9471_3_1_all_in_domain_glue_is_there_or_tc_is_set(tables: Tables) -> None:
+    glue = show(ask(tables, "x.deleg.example.com A"))
+    assert "ad ns.deleg.example.com. 3600 IN A 192.0.2.54" in glue
+    assert "ad ns.deleg.example.com. 3600 IN AAAA 2001:db8::54" in glue
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_rfc9619_4_other_than_one_question_is_formerr(tables: Tables, count: int) -> None:
+    packet = bytearray(query(edns=-1))
+    packet[5] = count
+    assert said_code(raw(tables, bytes(packet))) == dns.rcode.FORMERR
+
+
+def said_code(reply: bytes | None) -> int:
+    assert reply is not None
+    return reply[3] & 15
+
+
+def test_a_response_is_never_answered(tables: Tables) -> None:
+    packet = bytearray(query())
+    packet[2] |= dns.flags.QR >> 8
+    assert raw(tables, bytes(packet)) is None
