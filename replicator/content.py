@@ -288,6 +288,17 @@ class Content:
                 self._feed(FenceWanted(group, origin, seq))
             self.landing.want(flying.path)
 
+    def writers_with(
+        self, prefix: bytes, heads: Mapping[str, int], distance: tuple[str, ...], *, now: float
+    ) -> tuple[str, ...]:
+        """Other current sites that take writes and have landed all below the prefix up to these heads."""
+        able = [
+            site
+            for site in self._current(distance, now=now)
+            if not self.settings.writes or site in self.settings.writes
+        ]
+        return tuple(site for site in able if not self.flight.lacks_up_to(site, prefix, heads))
+
     def copies(self, head: int) -> int:
         """Sites, this one included, that have landed all of our own journal up to `head`."""
         group = self.settings.name

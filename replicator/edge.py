@@ -5,7 +5,7 @@ the gate says that its changes are fenced, and a client that goes away does not 
 an effect is never sent twice; a request that came from another member is never passed on again.
 
     read    admit → Serve: application, admit again · Forward: first member that answers · Refuse: 503
-    write   may_write → None: application, held, fence, released · Forward: first member reached · Refuse: 503
+    write   may_write, before_write → None: application, fence, released · Forward: first member reached · Refuse: 503
 """
 
 import asyncio
@@ -53,6 +53,10 @@ class GatePort(Protocol):
 
     def may_write(self, group: str) -> Forward | Refuse | None:
         """Judge a write before it reaches the application; None lets it."""
+        ...
+
+    async def before_write(self, group: str, prefix: bytes) -> Forward | Refuse | None:
+        """Wait until what is known below the prefix is here, for software reads before it writes; None lets it."""
         ...
 
     async def fence(self, group: str) -> Refuse | None:
@@ -213,7 +217,7 @@ class Edge:
 
     async def _write(self, exchange: Exchange) -> web.StreamResponse:
         group = exchange.target.group.name
-        verdict = self._gate.may_write(group)
+        verdict = self._gate.may_write(group) or await self._gate.before_write(group, exchange.target.prefix)
         match verdict:
             case Forward():
                 return await self._forward(exchange, verdict, write=True)

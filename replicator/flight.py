@@ -166,6 +166,21 @@ class Flight:
         """The site has not landed something below a folder prefix, or may not have."""
         return bool(self._sites[name].unnamed) or any(self._matching(self._sites[name].by_prefix, prefix))
 
+    def heads_lacking(self, name: str, prefix: bytes) -> dict[str, int]:
+        """Per origin the greatest seq that the site has not landed below a folder prefix, or may not have."""
+        site = self._sites[name]
+        found = {origin: seqs.max() for origin, seqs in site.unnamed.items()}
+        for (origin, seq), _ in self._matching(site.by_prefix, prefix):
+            found[origin] = max(seq, found.get(origin, 0))
+        return found
+
+    def lacks_up_to(self, name: str, prefix: bytes, heads: Mapping[str, int]) -> bool:
+        """As `lacks`, but of what is not newer than these heads."""
+        site = self._sites[name]
+        if any(seqs.min() <= heads.get(origin, 0) for origin, seqs in site.unnamed.items()):
+            return True
+        return any(seq <= heads.get(origin, 0) for (origin, seq), _ in self._matching(site.by_prefix, prefix))
+
     def below(self, prefix: bytes) -> Iterator[tuple[Key, Flying]]:
         """Everything in flight below a folder prefix, so far as it is known by path."""
         return self._matching(self._by_prefix, prefix)

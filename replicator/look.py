@@ -15,9 +15,12 @@ from anycastle.replicator.ledger import Ledger
 from anycastle.replicator.observation import Change, Local
 from anycastle.replicator.scan import scan
 from anycastle.replicator.schema import LedgerError
+from anycastle.replicator.writers import is_written
 
 log = logging.getLogger("anycastle.replicator.look")
 
+HELD_SECONDS_MAX = 2.0
+"""A writer that needs longer is taken for one that never closes."""
 FAILED_MAX = 1000
 """Remembered by name; all are counted."""
 MTIME_NS_MAX = 2**63 - 1
@@ -58,7 +61,9 @@ class Seen:
 class Look:
     """Looks for one group."""
 
-    def __init__(self, group: str, tree: Tree, ledger: Ledger, *, landing: Callable[[bytes], bool]) -> None:
+    def __init__(
+        self, group: str, tree: Tree, ledger: Ledger, *, landing: Callable[[bytes], bool], now: Callable[[], float]
+    ) -> None:
         self.failed: dict[bytes, str] = {}
         """Paths that cannot be read, and why (at most FAILED_MAX); tried again at their next event and at each scan."""
         self.failures = 0
@@ -68,6 +73,9 @@ class Look:
         self._tree = tree
         self._ledger = ledger
         self._landing = landing
+        self._now = now
+        self._held_since: dict[bytes, float] = {}
+        """Changed files that somebody still writes -> when we first wanted to look."""
 
     def observe(self, paths: Iterable[bytes]) -> Seen:
         """Compare these with the ledger."""
@@ -113,9 +121,23 @@ class Look:
 
     def _look(self, path: bytes, known: Local | None) -> Change | None:
         change = self._tree.observe(path, known)
+        self._wait_for_writer(path, change)
         if change is not None and (fault := _fault(change)):
             raise _Unannounceable(f"{path[:200]!r}: {fault}")
         return change
+
+    def _wait_for_writer(self, path: bytes, change: Change | None) -> None:
+        """Half a file is nobody's change, though an older event, or a reader who waits, made us look just now.
+
+        Raises StillChanging, for HELD_SECONDS_MAX at most: some files are never closed.
+        """
+        if change is None or change.kind is not Kind.FILE or not is_written(self._tree, path):
+            self._held_since.pop(path, None)
+            return
+        now = self._now()
+        if now - self._held_since.setdefault(path, now) < HELD_SECONDS_MAX:
+            raise StillChanging(f"{path[:200]!r} is being written")
+        del self._held_since[path]
 
     def _note_failure(self, path: bytes, cause: str) -> None:
         if not self.failed:

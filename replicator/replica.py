@@ -36,6 +36,8 @@ from anycastle.replicator.watch import WatchError
 log = logging.getLogger("anycastle.replicator.replica")
 
 TICK_SECONDS = 0.05
+WRITE_WAIT_SECONDS = 0.25
+"""What is small lands within that; then another site that has it takes the write."""
 WANT_AGAIN_SECONDS = 0.5
 """A request that waits says so, and again when that did not help."""
 DISK_THREADS = NEAR_WORKERS + 4
@@ -313,6 +315,26 @@ class Replica:
         """Rules 6 and 7; None when the write may be done here."""
         self._heed_clock()
         return self.contents[group].write_verdict(self.settings.distance, now=self._clock.now())
+
+    async def before_write(self, group: str, prefix: bytes) -> Forward | Refuse | None:
+        """Software reads before it writes: what is known below the prefix must be here first, or the write goes there.
+
+        It waits for what is known now and not for what comes meanwhile, so a busy group never keeps a writer out.
+        """
+        content, member = self.contents[group], self.settings.member
+        heads = content.flight.heads_lacking(member, prefix)
+        began = self._clock.now()
+        while content.flight.lacks_up_to(member, prefix, heads):
+            now = self._clock.now()
+            if now - began >= WRITE_WAIT_SECONDS:
+                reason = "what was written before below the prefix has not landed here"
+                if sites := content.writers_with(prefix, heads, self.settings.distance, now=now):
+                    return Forward(sites, reason)
+                if now - began >= content.settings.wait_max_seconds:
+                    return Refuse(reason, 1)
+            content.want(None, prefix)
+            await self.moved(TICK_SECONDS)
+        return None
 
     async def fence(self, group: str) -> Refuse | None:
         """Rule 6: everything changed so far is fenced, and landed at `copies` sites; bounded by `fence_timeout`."""

@@ -11,7 +11,6 @@ begins a new epoch, and is done when nothing of its own epoch or an older one is
 import asyncio
 import itertools
 import logging
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -27,7 +26,7 @@ from anycastle.replicator.scan import scan
 from anycastle.replicator.sight import Sight
 from anycastle.replicator.threads import Threads
 from anycastle.replicator.watch_event import Cookie, Overflow, Renamed, Touched, WatchError, WatchEvent
-from anycastle.replicator.writers import is_held_for_writing
+from anycastle.replicator.writers import is_written
 
 log = logging.getLogger("anycastle.replicator.settle")
 
@@ -66,7 +65,7 @@ class Settle:
         """Raises WatchError when the root cannot be watched."""
         self.group = group
         self.scanned_paths = 0
-        self.looks = Look(group, tree, ledger, landing=landing)
+        self.looks = Look(group, tree, ledger, landing=landing, now=clock.now)
         self._tree = tree
         self._ledger = ledger
         self._clock = clock
@@ -221,18 +220,8 @@ class Settle:
         """
         waiting = self._cookies.get(cookie)
         if waiting is not None:
-            self._look_at_written([path for path in self._writing if not self._is_written(path)])
+            self._look_at_written([path for path in self._writing if not is_written(self._tree, path)])
             self._add_barrier(waiting)
-
-    def _is_written(self, path: bytes) -> bool:
-        try:
-            descriptor = self._tree.open_body(path)
-        except AnycastleError:
-            return False  # Gone, or no file any more: worth a look.
-        try:
-            return is_held_for_writing(descriptor)
-        finally:
-            os.close(descriptor)
 
     def _add_barrier(self, done: asyncio.Future[None]) -> None:
         self._barriers.append(_Barrier(self._epoch, done))

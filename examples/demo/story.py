@@ -68,6 +68,9 @@ class Story:
 
     async def ready(self) -> bool:
         """All sites are eligible for everybody near them, and announced."""
+        for site, process in self.c.members.items():
+            if process.poll() is not None:
+                self.fact(False, f"{site} runs (it ended with status {process.returncode})")
         nearest = [await self.gives(site, site, at=at) for site in SITES for at in SITES]
         return all(nearest) and self.c.routes() == set(SITES)
 

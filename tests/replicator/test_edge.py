@@ -35,6 +35,8 @@ class Gate:
         self.later: list[Serve | Forward | Refuse] = []
         """Said first, one after the other."""
         self.write: Forward | Refuse | None = None
+        self.behind: Forward | Refuse | None = None
+        self.prefixes: list[bytes] = []
         self.fenced: Refuse | AnycastleError | None = None
         self.fence_open = asyncio.Event()
         self.fence_open.set()
@@ -47,6 +49,10 @@ class Gate:
 
     def may_write(self, group: str) -> Forward | Refuse | None:
         return self.write
+
+    async def before_write(self, group: str, prefix: bytes) -> Forward | Refuse | None:
+        self.prefixes.append(prefix)
+        return self.behind
 
     async def fence(self, group: str) -> Refuse | None:
         self.fences_begun += 1
@@ -216,6 +222,15 @@ async def test_head_and_options(client: aiohttp.ClientSession) -> None:
             assert got.headers["ETag"] == '"application"'
         assert [request.method for request in ams.application.requests] == ["HEAD", "OPTIONS"]
         assert len(ams.gate.asked) == 4
+
+
+async def test_a_write_waits_for_what_it_would_be_made_over(client: aiohttp.ClientSession) -> None:
+    async with site() as ams:
+        ams.gate.behind = Refuse("what was written before has not landed here", 1)
+        async with client.post(ams.url(), data=b"new") as got:
+            assert signed(got) == (503, "ams", "refuse")
+        assert ams.application.requests == []
+        assert ams.gate.prefixes == [b"alice/"]
 
 
 async def test_a_read_that_raced_a_change_is_judged_and_read_again(client: aiohttp.ClientSession) -> None:

@@ -246,3 +246,28 @@ async def test_a_clock_that_jumped_costs_the_leases_before_the_next_answer(tmp_p
         assert isinstance(ams.replica.may_write(GROUP), Forward)
         await ams.ready()
         assert isinstance(await ams.admit("a"), Serve)
+
+
+async def test_a_write_waits_until_what_was_known_before_is_here(tmp_path: Path) -> None:
+    """Software reads before it writes: over an older file it would undo what others were told is safe."""
+    async with cluster(tmp_path, wait_max_seconds=1.0) as (ams, nyc, _):
+        assert await nyc.replica.before_write(GROUP, b"alice/") is None
+        held = asyncio.Event()
+        body, ams.links._bodies = ams.links._bodies, lambda group, digest: _after(held, group, digest)
+        (ams.root / "alice").mkdir()
+        (ams.root / "alice/big").write_bytes(os.urandom(400_000))
+        assert await ams.fence() is None
+        await until(lambda: nyc.ledger.newest(GROUP, b"alice/big"), "nyc knows of it")
+        assert await nyc.replica.before_write(GROUP, b"bob/") is None, "another customer's writes are not disturbed"
+        verdict = await nyc.replica.before_write(GROUP, b"alice/")
+        assert isinstance(verdict, Forward)
+        assert verdict.sites == ("ams",)
+        ams.links._bodies = body
+        held.set()
+        await until(lambda: nyc.has_landed("alice/big"), "it has landed")
+        assert await nyc.replica.before_write(GROUP, b"alice/") is None
+
+
+async def _after(held: asyncio.Event, group: str, digest: bytes) -> None:
+    """Where there is no body to be had until it is allowed."""
+    await held.wait()

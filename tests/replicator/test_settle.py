@@ -266,3 +266,21 @@ async def test_abandoned_barriers_leave_nothing_behind(site: Site) -> None:
     await barrier(site)
     assert site.content.settle._cookies == {}
     assert site.content.settle._barriers == []
+
+
+async def test_half_a_file_is_not_announced_however_one_came_to_look(tmp_path: Path) -> None:
+    async with cluster(tmp_path, ("ams",)) as (ams,):
+        (ams.root / "a").write_bytes(b"whole")
+        assert await ams.fence() is None
+        with (ams.root / "a").open("wb") as writer:
+            ams.content.settle.look((b"a",))  # such as for a reader who waits
+            await asyncio.sleep(0.3)
+            newest = ams.ledger.newest(GROUP, b"a")
+            assert newest is not None
+            assert newest.size == 5, "the file is empty just now, and nobody meant that"
+            writer.write(b"whole again")
+        assert await ams.fence() is None
+        newest = ams.ledger.newest(GROUP, b"a")
+        assert newest is not None
+        assert newest.size == 11
+        assert ams.ledger.head(GROUP) == 2
