@@ -41,6 +41,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     counters: dict[str, int]
     view_generation: int
+    tables_taken: int = 0
+    """How many TABLES frames this process has taken up."""
 
 
 def encode_frame(kind: Kind, payload: bytes) -> bytes:

@@ -43,6 +43,9 @@ class WorkerLink:
         )
         self._tables = b""
         self._view = b""
+        self._tables_sent = 0
+        self._tables_taken = 0
+        """Both of the present process."""
         self._unsent: dict[Kind, bytes] = {}
         self._wanted = asyncio.Event()
         self._process: Process | None = None
@@ -63,6 +66,10 @@ class WorkerLink:
     def _want(self, kind: Kind, payload: bytes) -> None:
         self._unsent[kind] = payload
         self._wanted.set()
+
+    def in_force(self) -> bool:
+        """The worker answers from the newest tables."""
+        return Kind.TABLES not in self._unsent and self._tables_taken == self._tables_sent > 0
 
     def counters(self) -> Counter[str]:
         """Since the beginning, over all processes that this worker has had."""
@@ -87,6 +94,7 @@ class WorkerLink:
         """Starts the process; `wait_ready` or `serve` then talk to it. Raises OSError."""
         self._frames = FrameBuffer()
         self._reported_at = None
+        self._tables_sent = self._tables_taken = 0
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         inherited = (theirs.fileno(), *self._setup.udp_descriptors, *self._setup.tcp_descriptors)
@@ -145,6 +153,7 @@ class WorkerLink:
         for kind in (Kind.SETUP, Kind.TABLES, Kind.VIEW):
             payload = self._unsent.pop(kind, None)
             if payload is not None and self._control is not None:
+                self._tables_sent += kind is Kind.TABLES
                 await asyncio.get_running_loop().sock_sendall(self._control, encode_frame(kind, payload))
 
     async def _receive(self) -> bool:
@@ -156,7 +165,8 @@ class WorkerLink:
             data = b""
         for kind, payload in self._frames.feed(data):
             assert kind is Kind.REPORT, "workers only report"
-            self._counters = msgspec.msgpack.decode(payload, type=Report).counters
+            report = msgspec.msgpack.decode(payload, type=Report)
+            self._counters, self._tables_taken = report.counters, report.tables_taken
             self._reported_at = self._clock.now()
         return bool(data)
 

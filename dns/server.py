@@ -19,6 +19,7 @@ from anycastle.clock import Clock
 from anycastle.dns.bind import WorkerSockets, bind_all
 from anycastle.dns.errors import DnsError
 from anycastle.dns.link import WorkerLink
+from anycastle.dns.notify import Notifier
 from anycastle.dns.settings import DnsSettings
 from anycastle.dns.tables import Tables
 from anycastle.health.view import View
@@ -45,6 +46,9 @@ class DnsServer:
         self._sockets: tuple[WorkerSockets, ...] = ()
         self._links: tuple[WorkerLink, ...] = ()
         self._restarts = 0
+        self._notifier = Notifier(
+            tuple(address for address, _ in settings.listen), lambda: all(link.in_force() for link in self._links)
+        )
 
     @property
     def addresses(self) -> tuple[tuple[str, int], ...]:
@@ -58,7 +62,7 @@ class DnsServer:
             WorkerLink(number, sockets, self._settings, clock=self._clock)
             for number, sockets in enumerate(self._sockets)
         )
-        self.replace(tables)
+        await self.replace(tables)
         self.publish(view)
         try:
             async with asyncio.timeout(START_SECONDS_MAX):
@@ -82,11 +86,12 @@ class DnsServer:
         for link in self._links:
             link.want_view(payload)
 
-    def replace(self, tables: Tables) -> None:
-        """New tables (a reload), for all workers."""
-        payload = pickle.dumps(tables, pickle.HIGHEST_PROTOCOL)
+    async def replace(self, tables: Tables) -> None:
+        """New tables (a reload), for all workers; then secondaries are told."""
+        payload = await asyncio.to_thread(_pickled, tables)
         for link in self._links:
             link.want_tables(payload)
+        self._notifier.want(tables)
 
     def healthy(self) -> str:
         """The empty string, or why this nameserver does not answer as it should."""
@@ -105,6 +110,7 @@ class DnsServer:
         for link in self._links:
             total.update(link.counters())
         total["worker_restarts"] = self._restarts
+        total.update(self._notifier.counters)
         return dict(total)
 
     async def run(self) -> None:
@@ -112,6 +118,7 @@ class DnsServer:
         async with asyncio.TaskGroup() as group:
             for link in self._links:
                 group.create_task(self._supervise(link))
+            group.create_task(self._notifier.run())
 
     async def _supervise(self, link: WorkerLink) -> None:
         pause = RESTART_SECONDS_MIN
@@ -138,3 +145,21 @@ class DnsServer:
             sockets.close()
         self._links = ()
         self._sockets = ()
+
+
+class _Pieces:
+    """A file for the pickler. Written in Python on purpose: between its calls other threads get their turn."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+
+    def write(self, piece: bytes) -> int:
+        self.pieces.append(bytes(piece))
+        return len(piece)
+
+
+def _pickled(tables: Tables) -> bytes:
+    """`pickle.dumps` would hold all threads for the seconds that a big zone takes."""
+    file = _Pieces()
+    pickle.Pickler(file, pickle.HIGHEST_PROTOCOL).dump(tables)
+    return b"".join(file.pieces)

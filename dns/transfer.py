@@ -15,7 +15,7 @@ from anycastle.dns.serial import is_newer
 from anycastle.dns.settings import Address
 from anycastle.dns.steer import Match, Steering
 from anycastle.dns.wire import HEADER_BYTES, Query, labels_of
-from anycastle.dns.zone import Zone
+from anycastle.dns.zone import Zone, show_name
 
 IXFR, AXFR = 251, 252
 BATCH_BYTES = 16000
@@ -53,6 +53,17 @@ def soa_of(zone: Zone) -> RRset:
 
 def serial_of(zone: Zone) -> int:
     return int.from_bytes(soa_of(zone).rdatas[0][4][:4], "big")
+
+
+def unraised(before: dict[bytes, Zone], after: dict[bytes, Zone]) -> tuple[str, ...]:
+    """Zones, by origin, that changed though their serial did not rise: secondaries would keep what they have."""
+    found = []
+    for origin, zone in after.items():
+        old = before.get(origin)
+        if old is not None and not is_newer(serial_of(zone), serial_of(old)) and zone.nodes != old.nodes:
+            said = f"changed, but its serial did not rise ({serial_of(old)}, now {serial_of(zone)})"
+            found.append(f"zone {show_name(origin)} {said}: secondaries keep what they have")
+    return tuple(found)
 
 
 def client_serial(query: Query, packet: bytes) -> int | None:

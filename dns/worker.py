@@ -52,6 +52,7 @@ class Worker:
         self._open = True
         self._setup: Setup | None = None
         self._tables: Tables | None = None
+        self._tables_taken = 0
         self._view: View | None = None
         self._decider: Decider | None = None
         self._udp: dict[int, socket.socket] = {}
@@ -190,6 +191,7 @@ class Worker:
                 tables = pickle.loads(payload)
                 assert isinstance(tables, Tables)
                 self._tables = tables
+                self._tables_taken += 1
             case Kind.VIEW:
                 self._view = msgspec.msgpack.decode(payload, type=View)
             case Kind.REPORT:
@@ -218,7 +220,9 @@ class Worker:
             assert self._streams is not None
             self._report_at = self._now + REPORT_SECONDS
             self._counters["tcp_connections"] = self._streams.count()
-            report = Report(counters=self._counters, view_generation=self._view.generation)
+            report = Report(
+                counters=self._counters, view_generation=self._view.generation, tables_taken=self._tables_taken
+            )
             self._unsent = encode_frame(Kind.REPORT, msgspec.msgpack.encode(report))
         if self._unsent:
             try:

@@ -81,6 +81,8 @@ class Member:
         """Tells the dashboard that what it shows has moved."""
         self.heard: dict[str, tuple[talk.Talk, float]] = {}
         self.talk_refused = 0
+        self.reload_refused = ""
+        """Why the last reload was refused; empty when it was not."""
         self.link_since: dict[str, float] = {}
         """When the link to each member last came or went."""
         self.requests: deque[float] = deque(maxlen=REQUESTS_COUNTED_MAX)
@@ -415,7 +417,11 @@ class Member:
         """Part -> what -> how it stands now."""
         found = {"replicator": self.replica.levels()}
         if self.dns is not None:
-            found["dns"] = {"tcp_open_connections": self.dns.counters().get("tcp_connections", 0)}
+            found["dns"] = {
+                "tcp_open_connections": self.dns.counters().get("tcp_connections", 0),
+                "zones_loaded": len(self.tables.zones) if self.tables else 0,
+                "reload_refused_bool": int(bool(self.reload_refused)),
+            }
         return found
 
     # -- health over restarts -------------------------------------------------------------------------------------

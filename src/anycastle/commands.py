@@ -276,6 +276,8 @@ def reload(options: argparse.Namespace) -> int:
         print(f"reloaded: {', '.join(answer['reloaded'])}")
         if answer["needs_restart"]:
             print(f"changed, but needs a restart of the member: {', '.join(answer['needs_restart'])}")
+        for warning in answer.get("warnings", ()):
+            print(f"warning: {warning}")
     return 0
 
 

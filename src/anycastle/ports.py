@@ -17,6 +17,7 @@ from anycastle.config import ConfigError, MemberConfig, load_config
 from anycastle.dns.explain import explain
 from anycastle.dns.geo_map import map_page
 from anycastle.dns.tables import build_tables
+from anycastle.dns.transfer import unraised
 from anycastle.errors import AnycastleError
 from anycastle.health.ask import Address
 from anycastle.health.report import ConflictReport, DrainReport, Facts, Snapshot, report
@@ -153,16 +154,32 @@ class Ports:
     async def reload(self) -> Mapping[str, Any]:
         """Zones, steered names and geography anew, all or nothing; says what else changed and needs a restart."""
         member = self._member
+        try:
+            told = await self._reload()
+        except AnycastleError as error:
+            first = str(error).partition("\n")[0]
+            member.reload_refused = f"the last reload was refused, and what was loaded before is in force: {first}"
+            member.changes.bump()
+            raise
+        member.reload_refused = ""
+        member.changes.bump()
+        return told
+
+    async def _reload(self) -> Mapping[str, Any]:
+        member = self._member
+        warnings: tuple[str, ...] = ()
         config = await asyncio.to_thread(load_config, member.config.file)
         settings = config.for_member(member.settings.member)
         tables = await asyncio.to_thread(build_tables, settings.dns) if settings.dns else None
         restart = list(needs_restart(member.settings, settings))
         if member.dns is not None and tables is not None:
-            member.dns.replace(tables)
+            warnings = await asyncio.to_thread(unraised, member.tables.zones, tables.zones) if member.tables else ()
+            await member.dns.replace(tables)
             member.tables = tables
-        member.changes.bump()
+        for warning in warnings:
+            log.warning("event=reload-warning text=%r", warning)
         log.info("event=reload needs_restart=%s", ",".join(restart) or "-")
-        return {"reloaded": ["zones", "names", "geo"], "needs_restart": restart}
+        return {"reloaded": ["zones", "names", "geo"], "needs_restart": restart, "warnings": list(warnings)}
 
     async def reload_or_log(self) -> None:
         """For SIGHUP, where nobody waits for the answer."""
@@ -182,7 +199,7 @@ class Ports:
             for name, content in self._member.replica.contents.items()
             if not content.settle.sight.watched_by.startswith("fanotify")
         ]
-        return tuple(note for note in (step, *watched) if note)
+        return tuple(note for note in (self._member.reload_refused, step, *watched) if note)
 
     # -- small things ---------------------------------------------------------------------------------------------
 

@@ -189,7 +189,10 @@ def test_reload_takes_what_it_can_and_names_what_needs_a_restart(three: Members)
     text = three.text
     try:
         zone.write_text(zone.read_text() + "new A 192.0.2.99\n")
-        assert three.run("reload").out == "reloaded: zones, names, geo\n"
+        told = three.run("reload").out
+        assert told.startswith(
+            "reloaded: zones, names, geo\nwarning: zone example.com changed, but its serial did not rise"
+        )
         until(lambda: three.lookup("new.example.com") == ["192.0.2.99"], "the new name is served", 5)
         three.change('members = ["ams", "nyc", "sgp"]', 'members = ["sgp", "ams", "nyc"]')
         three.change("[[zones]]", 'copies = 2\n\n[[names]]\nname = "y.example.com"\n\n[[zones]]')
@@ -211,11 +214,13 @@ def test_a_broken_zone_is_refused_with_file_and_line_and_the_old_one_answers(thr
         assert done.status == 2
         assert done.err.startswith(f"anycastle: {zone}:5: ")
         assert three.lookup("www.example.com") == ["192.0.2.80"]
+        assert any("the last reload was refused" in note for note in three.run("status", "--json").json["notes"])
         zone.unlink()
         assert "cannot read the zone file" in three.run("reload").err
     finally:
         zone.write_text(good)
     assert three.run("reload").status == 0
+    assert not any("reload was refused" in note for note in three.run("status", "--json").json["notes"])
 
 
 def test_a_map_cut_short_is_refused_and_the_old_one_decides(three: Members) -> None:

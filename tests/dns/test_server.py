@@ -114,7 +114,7 @@ async def test_views_and_tables_reach_the_workers(tmp_path: Path) -> None:
         settings = make_settings(tmp_path)
         zone = settings.zones[0].file
         zone.write_text(zone.read_text() + "added 60 IN A 192.0.2.123\n")
-        server.replace(build_tables(settings))
+        await server.replace(build_tables(settings))
         async with asyncio.timeout(DEADLINE_SECONDS):
             while await kdig(server, "+short", "added.example.com", "A") != "192.0.2.123\n":
                 pass
