@@ -20,6 +20,7 @@ from pathlib import Path
 
 import dns.message
 import dns.rcode
+
 from bench.dns_load import AAAA, SITES, Query, make_queries, place_clients, write_database
 from bench.dns_systems import SYSTEMS, System
 from bench.packages import find, provide

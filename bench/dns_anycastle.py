@@ -10,7 +10,6 @@ import signal
 import sys
 from pathlib import Path
 
-from bench.dns_load import ORIGIN, SITES, TTL_SECONDS, names
 from msgspec import structs
 
 from anycastle.clock import SystemClock
@@ -18,6 +17,7 @@ from anycastle.dns.server import DnsServer
 from anycastle.dns.settings import DnsSettings, GeoSettings, SteeredName, SteeredSite, ZoneFile
 from anycastle.dns.tables import build_tables
 from anycastle.health.view import Health, SiteView, View
+from bench.dns_load import ORIGIN, SITES, TTL_SECONDS, names
 
 PUBLISH_SECONDS = 1.0
 

@@ -8,6 +8,7 @@ import dns.edns
 import dns.message
 import dns.rdatatype
 import pytest
+
 from bench.dns import Plan, is_right, measure, parse_dnsperf
 from bench.dns_load import SITES, Query, encode_query, make_queries, place_clients
 from bench.dns_systems import SYSTEMS
