@@ -6,7 +6,6 @@ built the view*; they cross to other processes of that member only, never to oth
 """
 
 import enum
-from collections.abc import Iterable
 
 import msgspec
 
@@ -113,13 +112,6 @@ def withheld(view: View, site: str, group: str | None, prefix: bytes, *, grace_s
         where = show_path(prefix) or "(whole group)"
         return f"{group}:{where} has a change that has not landed there for {max(0.0, now - since):.1f} s"
     return ""
-
-
-def eligible_sites(
-    view: View, sites: Iterable[str], group: str | None, prefix: bytes, *, grace_seconds: float, now: float
-) -> tuple[str, ...]:
-    """The sites, in the order given, that `withheld` has nothing against."""
-    return tuple(s for s in sites if not withheld(view, s, group, prefix, grace_seconds=grace_seconds, now=now))
 
 
 def show_path(path: bytes) -> str:

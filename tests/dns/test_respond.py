@@ -17,7 +17,7 @@ from anycastle.dns.errors import DnsError
 from anycastle.dns.explain import explain
 from anycastle.dns.respond import COUNTERS, new_counters, respond, respond_truncated
 from anycastle.dns.tables import Tables
-from tests.dns.world import NOW, RESOLVER, WALL, ask, make_tables, make_view, scope_of, show
+from tests.dns.world import NOW, RESOLVER, WALL, ask, make_tables, make_view, raw, scope_of, show
 
 SOA_TAIL = "IN SOA ns1.example.com. hostmaster.example.com. 2024010101 7200 3600 1209600 300"
 
@@ -25,19 +25,6 @@ SOA_TAIL = "IN SOA ns1.example.com. hostmaster.example.com. 2024010101 7200 3600
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory: pytest.TempPathFactory) -> Tables:
     return make_tables(tmp_path_factory.mktemp("respond"))
-
-
-def raw(tables: Tables, packet: bytes, counters: dict[str, int] | None = None, *, tcp: bool = False) -> bytes | None:
-    return respond(
-        packet,
-        source=RESOLVER,
-        tcp=tcp,
-        tables=tables,
-        decider=Decider(tables.steering, make_view()),
-        now=NOW,
-        wall=WALL,
-        counters=new_counters() if counters is None else counters,
-    )
 
 
 @pytest.mark.parametrize(

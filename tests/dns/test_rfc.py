@@ -10,11 +10,9 @@ import dns.message
 import dns.rcode
 import pytest
 
-from anycastle.dns.decider import Decider
-from anycastle.dns.respond import new_counters, respond
 from anycastle.dns.settings import ZoneFile
 from anycastle.dns.tables import Tables
-from tests.dns.world import NOW, RESOLVER, WALL, ZONE, ask, make_tables, make_view, scope_of, show
+from tests.dns.world import ZONE, ask, make_tables, make_view, raw, scope_of, show
 
 SOA = "au example.com. 300 IN SOA ns1.example.com. hostmaster.example.com. 2024010101 7200 3600 1209600 300"
 
@@ -24,19 +22,6 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Tables:
     folder = tmp_path_factory.mktemp("rfc")
     (folder / "zone").write_text(ZONE % "x" + "odd IN TYPE65280 \\# 3 c00c01\n")
     return make_tables(folder, zones=(ZoneFile(origin="example.com", file=folder / "zone"),))
-
-
-def raw(tables: Tables, packet: bytes, *, tcp: bool = False) -> bytes | None:
-    return respond(
-        packet,
-        source=RESOLVER,
-        tcp=tcp,
-        tables=tables,
-        decider=Decider(tables.steering, make_view()),
-        now=NOW,
-        wall=WALL,
-        counters=new_counters(),
-    )
 
 
 def query(name: str = "www.example.com", rrtype: str = "A", *options: dns.edns.Option, edns: int = 0) -> bytes:

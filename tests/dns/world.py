@@ -112,6 +112,28 @@ def make_view(*, down: tuple[str, ...] = (), now: float = NOW, generation: int =
     return View(member="ams", generation=generation, at=now, sites=sites)
 
 
+def raw(
+    tables: Tables,
+    packet: bytes,
+    counters: dict[str, int] | None = None,
+    *,
+    view: View | None = None,
+    source: bytes = RESOLVER,
+    tcp: bool = False,
+) -> bytes | None:
+    """The answer to any bytes, as bytes."""
+    return respond(
+        packet,
+        source=source,
+        tcp=tcp,
+        tables=tables,
+        decider=Decider(tables.steering, view or make_view()),
+        now=NOW,
+        wall=WALL,
+        counters=new_counters() if counters is None else counters,
+    )
+
+
 def ask(
     tables: Tables,
     question: str,
@@ -132,16 +154,7 @@ def ask(
     query = dns.message.make_query(
         name, rrtype, use_edns=0 if edns else False, payload=payload, options=options or None
     )
-    reply = respond(
-        query.to_wire(),
-        source=source,
-        tcp=tcp,
-        tables=tables,
-        decider=Decider(tables.steering, view or make_view()),
-        now=NOW,
-        wall=WALL,
-        counters=new_counters(),
-    )
+    reply = raw(tables, query.to_wire(), view=view, source=source, tcp=tcp)
     assert reply is not None
     message = dns.message.from_wire(reply)
     assert query.is_response(message)

@@ -3,7 +3,6 @@
 import os
 import socket
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,20 +13,6 @@ from anycastle.replicator.disk import Skipped, StillChanging, Tree, Unreadable
 from anycastle.replicator.entry import EntryError, Kind, Version
 from anycastle.replicator.observation import Local
 from tests.replicator.tree_values import as_local, delete_entry, folder_entry, kept, seen, temps
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    path = tmp_path / "root"
-    path.mkdir()
-    return path
-
-
-@pytest.fixture
-def tree(root: Path) -> Iterator[Tree]:
-    opened = Tree(root, ("*.tmp", "*/cache/"))
-    yield opened
-    opened.close()
 
 
 def test_opening_makes_private_folders_and_clears_leftovers(root: Path) -> None:

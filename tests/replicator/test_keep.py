@@ -1,28 +1,11 @@
 """Copies of what lost a conflict."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from anycastle.replicator.disk import Tree
 from anycastle.replicator.entry import Version
 from tests.replicator.tree_values import kept, temps
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    path = tmp_path / "root"
-    path.mkdir()
-    return path
-
-
-@pytest.fixture
-def tree(root: Path) -> Iterator[Tree]:
-    opened = Tree(root, ("*.tmp", "*/cache/"))
-    yield opened
-    opened.close()
 
 
 def test_the_loser_is_kept_once(tree: Tree, root: Path) -> None:

@@ -5,7 +5,6 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -18,21 +17,6 @@ from anycastle.replicator.land import LocalEdit, NotEmpty
 from anycastle.replicator.observation import Local
 from anycastle.replicator.stage import LandError
 from tests.replicator.tree_values import delete_entry, file_entry, folder_entry, kept, put, seen, symlink_entry, temps
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    path = tmp_path / "root"
-    path.mkdir()
-    return path
-
-
-@pytest.fixture
-def tree(root: Path) -> Iterator[Tree]:
-    opened = Tree(root, ("*.tmp", "*/cache/"))
-    yield opened
-    opened.close()
-
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root changes owners")
 

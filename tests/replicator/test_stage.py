@@ -1,7 +1,6 @@
 """Temp files: content that was not announced never leaves them."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,20 +8,6 @@ import pytest
 from anycastle.replicator.disk import Tree, Unreadable
 from anycastle.replicator.stage import DigestMismatch, LandError
 from tests.replicator.tree_values import file_entry, file_size_limit, temps
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    path = tmp_path / "root"
-    path.mkdir()
-    return path
-
-
-@pytest.fixture
-def tree(root: Path) -> Iterator[Tree]:
-    opened = Tree(root, ("*.tmp", "*/cache/"))
-    yield opened
-    opened.close()
 
 
 @pytest.mark.parametrize("content", [b"", b"y", b"xx", b"x" * 1000], ids=len)
