@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -27,25 +26,13 @@ import dns.query
 from anycastle import cli
 from anycastle.replicator import pki
 from examples.demo.upload_app import Handler
+from tests.ports import free_port
 
 _PID = os.getpid()
 ADDRESS = f"127.{64 + (_PID >> 16) % 128}.{_PID >> 8 & 255}.{(_PID & 255) or 255}"
 """Nobody else's, so that no outgoing connection and no other test takes a port between its choice and its use."""
 READY_SECONDS = 40.0
 ZONE = "$TTL 60\n@ SOA ns hostmaster 1 3600 600 86400 60\n@ NS ns\nns A 192.0.2.53\nwww A 192.0.2.80\n"
-
-
-def free_port(address: str = ADDRESS) -> int:
-    """Free for TCP and UDP at this moment."""
-    while True:
-        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-            tcp.bind((address, 0))
-            port = int(tcp.getsockname()[1])
-            try:
-                udp.bind((address, port))
-            except OSError:
-                continue
-            return port
 
 
 def until(true: Callable[[], Any], what: str, seconds: float = READY_SECONDS) -> Any:
@@ -230,7 +217,7 @@ def alive(pid: int) -> bool:
 def members(*names: str, more: str = "", site_more: str = "", tls: Path | None = None) -> Members:
     """A configuration and everything it names; nothing runs yet. `close` and `remove` are the caller's."""
     folder = Path(tempfile.mkdtemp(prefix="ac-"))
-    sites = {name: Site(name, *(free_port() for _ in range(5))) for name in names}
+    sites = {name: Site(name, *(free_port(ADDRESS) for _ in range(5))) for name in names}
     (folder / "zone").write_text(ZONE)
     (folder / "networks.csv").write_text(f"10.0.0.0/8,{' '.join(names)}\n")
     pki.init(folder / "pki")

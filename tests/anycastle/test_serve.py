@@ -17,7 +17,8 @@ import pytest
 from anycastle.replicator import pki
 from anycastle.replicator.ledger import Ledger
 from examples.demo.collector import Collector
-from tests.anycastle.members import ADDRESS, Done, Members, alive, anycastle, free_port, members, prepared, until
+from tests.anycastle.members import ADDRESS, Done, Members, alive, anycastle, members, prepared, until
+from tests.ports import free_port
 
 PREFIX = "198.51.100.0/24"
 MORE_GROUP = '\n[groups.more]\nroot = "more"\nhosts = ["m.example.com"]\napplication = "http://127.0.0.1:1"\n'
@@ -389,7 +390,7 @@ def test_sighup_reloads_and_a_broken_zone_keeps_what_was() -> None:
 
 
 def test_a_witness_votes_and_shows_what_it_knows() -> None:
-    link = free_port()
+    link = free_port(ADDRESS)
     witness = f'[witnesses.wit]\nstate_dir = "state/wit"\nlink = "{ADDRESS}:{link}"\nlink_listen = "{ADDRESS}:{link}"\n'
     with prepared("ams", more=witness) as made:
         made.change('members = ["ams"]', 'members = ["ams", "wit"]')

@@ -3,7 +3,6 @@
 import asyncio
 import ipaddress
 import re
-import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from anycastle.bgp.route import RouteState, Wanted, parse_prefix
 from anycastle.bgp.settings import Address, BgpSettings, Peer, RouteRule
+from tests.ports import free_port
 
 OWN_AS, ROUTER_AS = 64500, 64499
 DEADLINE_SECONDS = 15.0
@@ -94,13 +94,6 @@ class Bird:
 def _field(block: str, name: str) -> str:
     found = re.search(rf"BGP\.{name}: (.*)", block)
     return found[1] if found else ""
-
-
-def free_port(address: str) -> int:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.bind((address, 0))
-        return int(probe.getsockname()[1])
 
 
 def peer(bird: Bird, **more: object) -> Peer:

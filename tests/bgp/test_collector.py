@@ -8,7 +8,8 @@ from anycastle.bgp.settings import BgpSettings, Peer
 from anycastle.bgp.speaker import Speaker
 from anycastle.clock import SystemClock
 from examples.demo.collector import Attributes, Collector
-from tests.bgp.router import OWN_AS, ROUTER_AS, eventually, free_port, prefix, settings, want
+from tests.bgp.router import OWN_AS, ROUTER_AS, eventually, prefix, settings, want
+from tests.ports import free_port
 
 A, B = prefix("a"), prefix("b")
 

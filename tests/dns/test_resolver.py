@@ -4,7 +4,6 @@ Debian's unbound 1.17 sends no cookies to nameservers; kdig does that in test_se
 """
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from anycastle.dns.server import DnsServer
 from tests.dns.test_server import fresh_view, serving, until
+from tests.ports import free_port
 
 UNBOUND = "/usr/sbin/unbound"
 DEADLINE_SECONDS = 20.0
@@ -53,9 +53,7 @@ async def dig(port: int, *arguments: str) -> str:
 @asynccontextmanager
 async def resolving(folder: Path, server: DnsServer, *, tcp_upstream: str = "no") -> AsyncIterator[int]:
     """The port of an unbound that sends example.com to `server`."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     address, server_port = server.addresses[0]
     file = folder / "unbound.conf"
     file.write_text(

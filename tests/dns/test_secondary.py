@@ -19,6 +19,7 @@ from anycastle.dns.transfer import unraised
 from tests.dns.secondaries import KEY, SECRET
 from tests.dns.test_server import kdig, serving, until
 from tests.dns.world import make_settings
+from tests.ports import free_port
 
 KEY_OPTION = f"hmac-sha256:xfr:{base64.b64encode(SECRET).decode()}"
 SERIAL = "2024010101"
@@ -59,12 +60,6 @@ def zone_with_secondary(folder: Path, port: int | None) -> ZoneFile:
         transfer=TransferSettings(to=(ipaddress.ip_network("127.0.0.0/8"),), key="xfr"),
         notify=(("127.0.0.1", port),) if port else (),
     )
-
-
-def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 @contextlib.asynccontextmanager

@@ -2,12 +2,12 @@
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator
 
 import pytest
 
 from examples.demo.relay import Relays
+from tests.ports import free_port
 
 MEMBERS = {"ams": "127.0.98.1", "nyc": "127.0.98.2"}
 BYTES = 200_000
@@ -17,7 +17,7 @@ GONE = (ConnectionError, asyncio.IncompleteReadError)
 @contextlib.asynccontextmanager
 async def relayed() -> AsyncIterator[tuple[Relays, int]]:
     """Wires between two members, and a server behind each that sends back what it hears."""
-    port, behind = _free(), _free()
+    port, behind = free_port("127.0.98.1"), free_port("127.0.98.1")
     relays = Relays(MEMBERS, port=port, behind=behind)
     await relays.start()
     servers = [await asyncio.start_server(_echo, address, behind) for address in MEMBERS.values()]
@@ -28,12 +28,6 @@ async def relayed() -> AsyncIterator[tuple[Relays, int]]:
         for server in servers:
             server.close()
         await asyncio.sleep(0.05)  # what was cut ends
-
-
-def _free() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.98.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

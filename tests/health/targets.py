@@ -2,7 +2,6 @@
 
 import asyncio
 import datetime
-import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -100,10 +99,3 @@ async def nameserver() -> AsyncIterator[tuple[int, Nameserver]]:
         yield transport.get_extra_info("sockname")[1], protocol
     finally:
         transport.close()
-
-
-def closed_port() -> int:
-    """A port of loopback where nobody listens."""
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        return int(held.getsockname()[1])

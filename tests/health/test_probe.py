@@ -15,7 +15,8 @@ from anycastle.health import lookup as lookup_module
 from anycastle.health.observe import Result
 from anycastle.health.probe import BODY_BYTES_MAX, Prober
 from anycastle.health.settings import Check, DnsCheck, HealthSettings, HttpCheck, Probe, TcpCheck
-from tests.health.targets import certificate, closed_port, http_server, nameserver
+from tests.health.targets import certificate, http_server, nameserver
+from tests.ports import free_port
 
 DEADLINE_SECONDS = 10.0
 
@@ -101,7 +102,7 @@ async def test_http(path: str, extra: dict[str, object], ok: bool, reason: str) 
 
 
 async def test_http_refused() -> None:
-    assert await look(HttpCheck(url=f"http://127.0.0.1:{closed_port()}/")) == (False, "connection refused")
+    assert await look(HttpCheck(url=f"http://127.0.0.1:{free_port()}/")) == (False, "connection refused")
 
 
 async def test_tls_is_verified_under_the_name_of_the_url(tmp_path: Path) -> None:
@@ -125,7 +126,7 @@ async def test_tcp() -> None:
     async with http_server(page) as port:
         assert await look(TcpCheck(host="127.0.0.1", port=port)) == (True, "connected")
         assert await look(TcpCheck(host="localhost", port=port)) == (True, "connected")
-    assert await look(TcpCheck(host="127.0.0.1", port=closed_port())) == (False, "connection refused")
+    assert await look(TcpCheck(host="127.0.0.1", port=free_port())) == (False, "connection refused")
 
 
 @pytest.mark.parametrize(
@@ -146,7 +147,7 @@ async def test_dns(mood: str, ok: bool, reason: str) -> None:
 
 
 async def test_dns_refused_by_the_host() -> None:
-    check = DnsCheck(host="127.0.0.1", port=closed_port(), name="example.com")
+    check = DnsCheck(host="127.0.0.1", port=free_port(), name="example.com")
     assert await look(check) == (False, "connection refused")
 
 
@@ -193,7 +194,7 @@ async def test_the_first_round_lasts_until_every_probe_is_decided() -> None:
         member="ams",
         sites=("ams",),
         probes=(
-            Probe(site="ams", name="down", check=TcpCheck(host="127.0.0.1", port=closed_port()), interval_seconds=60.0),
+            Probe(site="ams", name="down", check=TcpCheck(host="127.0.0.1", port=free_port()), interval_seconds=60.0),
         ),
     )
     results: list[Result] = []

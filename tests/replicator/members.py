@@ -1,7 +1,6 @@
 """Real members on loopback for the tests of links and edge: one authority, free ports, everything closed at the end."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -15,16 +14,11 @@ from anycastle.replicator.event import LinkDown, LinkUp, Received
 from anycastle.replicator.message import PROTOCOL, Hello
 from anycastle.replicator.peer import LinkEvent, Links
 from anycastle.replicator.settings import LinkSettings, Tls
+from tests.ports import free_port
 
 NAMES = ("ams", "nyc", "sgp")
 HOST = "127.0.0.1"
 DEADLINE_SECONDS = 10.0
-
-
-def free_port() -> int:
-    with socket.create_server((HOST, 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def tls(folder: Path, member: str) -> Tls:

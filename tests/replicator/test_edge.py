@@ -18,7 +18,8 @@ from anycastle.replicator.edge_forward import ForwardError, ForwardRequest
 from anycastle.replicator.entry import NO_VERSION, Version
 from anycastle.replicator.gate import Forward, Refuse, Serve
 from anycastle.replicator.settings import EdgeSettings, GroupSettings
-from tests.replicator.members import HOST, Member, free_port, link_settings, make_authority, meshed, running, until
+from tests.ports import free_port
+from tests.replicator.members import HOST, Member, link_settings, make_authority, meshed, running, until
 
 ALICE = "alice.blogs.example.com"
 DIGEST = b"\x01" * 32
