@@ -139,6 +139,12 @@ def _parse_subnet(value: bytes) -> ClientSubnet:
     return ClientSubnet(family, source_bits, address)
 
 
+def render_error(error: ExtendedError) -> bytes:
+    """Its option, whole."""
+    text = error.text.encode()
+    return _OPTION.pack(OPTION_EXTENDED_ERROR, _NUMBER.size + len(text)) + _NUMBER.pack(error.code) + text
+
+
 def render_opt(
     edns: Edns,
     *,
@@ -167,7 +173,6 @@ def render_opt(
         units = min(int(keepalive_seconds * 10), _KEEPALIVE_UNITS_MAX)  # of 100 ms, RFC 7828 section 3.1
         options += _OPTION.pack(OPTION_KEEPALIVE, _NUMBER.size) + _NUMBER.pack(units)
     if error is not None:
-        text = error.text.encode()
-        options += _OPTION.pack(OPTION_EXTENDED_ERROR, _NUMBER.size + len(text)) + _NUMBER.pack(error.code) + text
+        options += render_error(error)
     ttl = extended_rcode << 24 | VERSION << 16 | (_DNSSEC_OK if edns.dnssec_ok else 0)
     return _RECORD.pack(0, OPT, payload_bytes, ttl, len(options)) + options

@@ -17,12 +17,16 @@ _LENGTH = struct.Struct("!I")
 
 
 class Kind(enum.IntEnum):
-    """To the worker: SETUP once, then TABLES and VIEW as often as they change. From it: REPORT, as its heartbeat."""
+    """To the worker: SETUP once, TABLES as often as they change, VIEW first and then each CHANGE of it.
+
+    From it: REPORT, as its heartbeat.
+    """
 
     SETUP = 1
     TABLES = 2
     VIEW = 3
     REPORT = 4
+    CHANGE = 5
 
 
 class Setup(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ from typing import Any
 
 from anycastle.dns.errors import DnsError
 from anycastle.dns.geo import EMBEDDINGS, Geo
+from anycastle.dns.rank import Depends
 from anycastle.dns.settings import Network, SteeredName
 from anycastle.dns.standing import stand
 from anycastle.dns.steer import Match, Steering, choose
@@ -68,7 +69,7 @@ class _Told:
         place = self._steering.geo.places[row.place]
         address = row.network.network_address.packed
         decision = choose(self._steering, self._match, self._standing, address, row.network.max_prefixlen)
-        by_hash = decision.by_hash
+        by_hash = decision.depends is Depends.NETWORK
         return {
             "order": [site for site in place.order if site in self._names],
             "chosen": [] if by_hash else list(decision.sites),

@@ -1,7 +1,8 @@
 """One worker process and the socketpair to it, from the control process's side.
 
 Law: at most one newest view and one newest set of tables wait for the worker; writing is done by one task, so that
-nobody else ever waits for a slow worker. A worker that is started anew first gets what is in force now.
+nobody else ever waits for a slow worker. A worker that is started anew first gets what is in force now, whole; later
+views go to it as what is different from the one that it has.
 """
 
 import asyncio
@@ -18,6 +19,8 @@ from anycastle.dns.bind import WorkerSockets
 from anycastle.dns.errors import DnsError
 from anycastle.dns.frame import FrameBuffer, Kind, Report, Setup, encode_frame
 from anycastle.dns.settings import DnsSettings
+from anycastle.dns.view_change import difference
+from anycastle.health.view import View
 
 STOP_SECONDS_MAX = 2.0
 """A worker ends as soon as its control socket closes; one that does not is killed."""
@@ -42,11 +45,14 @@ class WorkerLink:
             responses_per_second_max=settings.responses_per_second_max,
         )
         self._tables = b""
-        self._view = b""
+        self._view: View | None = None
+        self._view_sent: View | None = None
+        """What the present process has."""
         self._tables_sent = 0
         self._tables_taken = 0
         """Both of the present process."""
         self._unsent: dict[Kind, bytes] = {}
+        """SETUP and TABLES."""
         self._wanted = asyncio.Event()
         self._process: Process | None = None
         self._control: socket.socket | None = None
@@ -56,15 +62,11 @@ class WorkerLink:
         self._retired: Counter[str] = Counter()
 
     def want_tables(self, payload: bytes) -> None:
-        self._tables = payload
-        self._want(Kind.TABLES, payload)
+        self._tables = self._unsent[Kind.TABLES] = payload
+        self._wanted.set()
 
-    def want_view(self, payload: bytes) -> None:
-        self._view = payload
-        self._want(Kind.VIEW, payload)
-
-    def _want(self, kind: Kind, payload: bytes) -> None:
-        self._unsent[kind] = payload
+    def want_view(self, view: View) -> None:
+        self._view = view
         self._wanted.set()
 
     def in_force(self) -> bool:
@@ -111,11 +113,8 @@ class WorkerLink:
         finally:
             theirs.close()
         self._control = ours
-        self._unsent = {
-            Kind.SETUP: msgspec.msgpack.encode(self._setup),
-            Kind.TABLES: self._tables,
-            Kind.VIEW: self._view,
-        }
+        self._unsent = {Kind.SETUP: msgspec.msgpack.encode(self._setup), Kind.TABLES: self._tables}
+        self._view_sent = None
         self._wanted.set()
 
     async def wait_ready(self) -> None:
@@ -150,11 +149,22 @@ class WorkerLink:
 
     async def _send_unsent(self) -> None:
         self._wanted.clear()
-        for kind in (Kind.SETUP, Kind.TABLES, Kind.VIEW):
+        for kind in (Kind.SETUP, Kind.TABLES):
             payload = self._unsent.pop(kind, None)
-            if payload is not None and self._control is not None:
+            if payload is not None:
                 self._tables_sent += kind is Kind.TABLES
-                await asyncio.get_running_loop().sock_sendall(self._control, encode_frame(kind, payload))
+                await self._send(kind, payload)
+        view, sent = self._view, self._view_sent
+        if view is not None and view is not sent:
+            self._view_sent = view
+            if sent is None:
+                await self._send(Kind.VIEW, msgspec.msgpack.encode(view))
+            else:
+                await self._send(Kind.CHANGE, msgspec.msgpack.encode(difference(sent, view)))
+
+    async def _send(self, kind: Kind, payload: bytes) -> None:
+        if self._control is not None:
+            await asyncio.get_running_loop().sock_sendall(self._control, encode_frame(kind, payload))
 
     async def _receive(self) -> bool:
         """One read; False when the worker is gone."""

@@ -83,9 +83,7 @@ def render(
             keepalive_seconds=keepalive_seconds,
             error=answer.error,
         )
-    flags = QR | query.flags & (OPCODE | RECURSION_DESIRED | CHECKING_DISABLED) | answer.rcode & 0xF
-    if answer.authoritative:
-        flags |= AUTHORITATIVE
+    flags = flags_of(answer) | query.flags & (OPCODE | RECURSION_DESIRED | CHECKING_DISABLED)
     writer = _Writer(query.question, bytes_max - len(opt), rrclass)
     counts = []
     for section in (answer.answer, answer.authority, answer.required):
@@ -110,6 +108,30 @@ def render(
     return b"".join((header, query.question, writer.body(), opt))
 
 
+class Body(msgspec.Struct, frozen=True, gc=False):
+    """Everything behind the question, whatever its size."""
+
+    content: bytes
+    answers: int
+    authorities: int
+    additionals: int
+    pointers: tuple[int, ...]
+    """Where in `content` compression pointers are; all lead to where things are behind a question of this length."""
+
+
+def render_body(question: bytes, answer: Answer) -> Body:
+    """The records of an answer of class IN as `render` writes them when there is room for all."""
+    writer = _Writer(question, MESSAGE_BYTES_MAX, CLASS_IN)
+    sections = (answer.answer, answer.authority, (*answer.required, *answer.optional))
+    answers, authorities, additionals = (writer.section(section) or 0 for section in sections)
+    return Body(bytes(writer.body()), answers, authorities, additionals, tuple(writer.pointers))
+
+
+def flags_of(answer: Answer) -> int:
+    """QR, AA and the RCODE's lower bits: what of the flags does not come from the query."""
+    return QR | answer.rcode & 0xF | (AUTHORITATIVE if answer.authoritative else 0)
+
+
 def _header(query: Query | CookieQuery | Fault, flags: int, answers: int, authorities: int, additionals: int) -> bytes:
     return _HEADER.pack(query.id, flags, 1 if query.question else 0, answers, authorities, additionals)
 
@@ -117,7 +139,7 @@ def _header(query: Query | CookieQuery | Fault, flags: int, answers: int, author
 class _Writer:
     """Everything behind the question; offsets count from the beginning of the message."""
 
-    __slots__ = ("_bytes_max", "_class", "_names", "_out", "_question", "_start")
+    __slots__ = ("_bytes_max", "_class", "_names", "_out", "_question", "_start", "pointers")
 
     def __init__(self, question: bytes, bytes_max: int, rrclass: int) -> None:
         self._question = question
@@ -126,6 +148,8 @@ class _Writer:
         self._out = bytearray()
         self._names: dict[bytes, int] | None = None
         self._class = rrclass
+        self.pointers: list[int] = []
+        """Where they are in the body; those in packed sets, which all lead to the question's name, are left out."""
 
     def body(self) -> bytearray:
         return self._out
@@ -180,6 +204,7 @@ class _Writer:
             if found is not None:
                 self._remember(lowered, self._start + len(self._out), until=position)
                 self._out += name[:position]
+                self.pointers.append(len(self._out))
                 self._out += _POINTER.pack(0xC000 | found)
                 return
             position += lowered[position] + 1

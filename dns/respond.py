@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from msgspec import structs
 
 from anycastle.dns.cookie import answer_cookie, is_valid
-from anycastle.dns.decider import Decider
-from anycastle.dns.edns import NOT_AUTHORITATIVE, OTHER_ERROR, PROHIBITED, ExtendedError
+from anycastle.dns.decider import Choice, Decider
+from anycastle.dns.edns import OTHER_ERROR, PROHIBITED, ExtendedError
 from anycastle.dns.reply import Answer, render, reply_bytes_max
 from anycastle.dns.rrset import ANY, CLASS_CH, CLASS_IN, TXT, A, RRset, make_rrset
 from anycastle.dns.service import steered_service
 from anycastle.dns.settings import Address
 from anycastle.dns.steer import Decision, Match
 from anycastle.dns.tables import Tables
+from anycastle.dns.template import NOT_OURS, Keeper, keep_static, keep_steered
 from anycastle.dns.wire import QR, CookieQuery, Fault, Query, Rcode, Silence, labels_of, parse_query
 from anycastle.dns.zone import Steered, Zone, look_up, negative_within
 
@@ -41,7 +42,6 @@ REFUSED_TYPES = frozenset({41, 249, 250, 251, 252, 253, 254})
 _RCODE_COUNTERS = {rcode: f"rcode_{rcode.name.lower()}" for rcode in Rcode}
 _REFUSED = Answer(rcode=Rcode.REFUSED, authoritative=False)
 _REFUSED_TRANSFER = Answer(rcode=Rcode.REFUSED, authoritative=False, error=ExtendedError(PROHIBITED))
-_NOT_OURS = Answer(rcode=Rcode.REFUSED, authoritative=False, error=ExtendedError(NOT_AUTHORITATIVE))
 _TRANSFER_TYPES = frozenset({251, 252})
 _COOKIE_ONLY = Answer(authoritative=False)
 _IDENTITY_NAMES = frozenset({b"\x02id\x06server\x00", b"\x08hostname\x04bind\x00"})
@@ -58,7 +58,14 @@ class Outcome:
     scope_bits: int = 0
     rrclass: int = CLASS_IN
     match: Match | None = None
-    decision: Decision | None = None
+    choice: Choice | None = None
+    """Of a steered name."""
+    zone: Zone | None = None
+    """Whose records these are."""
+
+    @property
+    def decision(self) -> Decision | None:
+        return self.choice.decision if self.choice is not None else None
 
 
 def new_counters() -> dict[str, int]:
@@ -75,12 +82,14 @@ def respond(
     now: float,
     wall: float,
     counters: dict[str, int],
+    keeper: Keeper | None = None,
 ) -> bytes | None:
     """The answer to a packet from the address `source` (4 or 16 bytes), or None for silence. Never raises.
 
     `wall` is Unix time in seconds: cookies are of use at other sites too, so their age cannot be told by `now`.
 
-    `decider` is of the steering in `tables` and of the view to answer from; None while there is no view.
+    `decider` is of the steering in `tables` and of the view to answer from; None while there is no view. `keeper` gets
+    what can be given to others who ask.
     """
     counters["queries"] += 1
     counters["queries_tcp"] += tcp
@@ -88,7 +97,7 @@ def respond(
         counters["dropped_early"] += 1
         return None
     try:
-        return _respond(packet, source, tcp, tables, decider, now, wall, counters)
+        return _respond(packet, source, tcp, tables, decider, now, wall, counters, keeper)
     except Exception:
         counters["faults"] += 1
         counters["rcode_servfail"] += 1
@@ -104,6 +113,7 @@ def _respond(
     now: float,
     wall: float,
     counters: dict[str, int],
+    keeper: Keeper | None,
 ) -> bytes | None:
     query = parse_query(packet)
     if isinstance(query, Silence):
@@ -115,7 +125,10 @@ def _respond(
         outcome = Outcome(_COOKIE_ONLY)
     else:
         outcome = answer_query(query, source, tables, decider, now)
-        counters["steered"] += outcome.decision is not None
+        counters["steered"] += outcome.choice is not None
+        if keeper is not None:
+            keeper.forget(decider.take_forgotten())
+            _keep(keeper, query, outcome)
     reply = render(
         query,
         outcome.answer,
@@ -130,6 +143,13 @@ def _respond(
     counters[_RCODE_COUNTERS[outcome.answer.rcode]] += 1
     counters["truncated"] += reply[2] >> 1 & 1
     return reply
+
+
+def _keep(keeper: Keeper, query: Query, outcome: Outcome) -> None:
+    if outcome.choice is not None:
+        keep_steered(keeper, query, outcome.answer, outcome.choice)
+    elif outcome.zone is not None:
+        keep_static(keeper, query, outcome.answer, outcome.zone)
 
 
 def respond_truncated(packet: bytes, source: bytes, tables: Tables, *, wall: float) -> bytes | None:
@@ -168,29 +188,30 @@ def answer_query(query: Query, source: bytes, tables: Tables, decider: Decider, 
         return Outcome(_REFUSED_TRANSFER if query.rrtype in _TRANSFER_TYPES else _REFUSED)
     zone = tables.zone_of(query.name, query.rrtype)
     if zone is None:
-        return Outcome(_NOT_OURS)
+        return Outcome(NOT_OURS)
     found = look_up(zone, query.name, query.rrtype)
     if isinstance(found, Answer):
-        return Outcome(found)
+        return Outcome(found, zone=zone)
     return _answer_steered(query, found, source, zone, decider, now)
 
 
 def _answer_steered(query: Query, found: Steered, source: bytes, zone: Zone, decider: Decider, now: float) -> Outcome:
     match = decider.steering.match(labels_of(query.name))
     if match is None:
-        return Outcome(zone.nodata)
+        return Outcome(zone.nodata, zone=zone)
     client, source_bits = _client_of(query, source)
-    decision = decider.decide(match, client, source_bits, now=now)
+    choice = decider.decide(match, client, source_bits, now=now)
+    decision = choice.decision
     subnet = query.edns.subnet if query.edns is not None else None
     scope_bits = decision.scope_bits if subnet is not None and subnet.source_bits else 0
     error = _error_of(decision)
     if decision.rcode:
         failure = Answer(rcode=Rcode.SERVFAIL, authoritative=False, error=error)
-        return Outcome(failure, 0, CLASS_IN, match, decision)
+        return Outcome(failure, 0, CLASS_IN, match, choice)
     if found.service is not None:
         hints = () if decision.none_used is not None else decision.addresses
         records = steered_service(found.service, query.name, hints, decision.ttl)
-        return Outcome(Answer(answer=(records,), error=error), scope_bits, CLASS_IN, match, decision)
+        return Outcome(Answer(answer=(records,), error=error), scope_bits, CLASS_IN, match, choice)
     version = 4 if query.rrtype == A else 6
     addresses = [address for address in decision.addresses if address.version == version]
     if addresses:
@@ -199,7 +220,7 @@ def _answer_steered(query: Query, found: Steered, source: bytes, zone: Zone, dec
         # The site has no address of this family. Which site it is depends on the client, so the scope stays: with 0
         # a resolver that heeds it would hide the family from clients of other sites.
         answer = structs.replace(negative_within(zone, decision.ttl), error=error)
-    return Outcome(answer, scope_bits, CLASS_IN, match, decision)
+    return Outcome(answer, scope_bits, CLASS_IN, match, choice)
 
 
 def _error_of(decision: Decision) -> ExtendedError | None:

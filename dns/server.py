@@ -13,8 +13,6 @@ import logging
 import pickle
 from collections import Counter
 
-import msgspec
-
 from anycastle.clock import Clock
 from anycastle.dns.bind import WorkerSockets, bind_all
 from anycastle.dns.errors import DnsError
@@ -82,9 +80,8 @@ class DnsServer:
 
     def publish(self, view: View) -> None:
         """The next view, for all workers."""
-        payload = msgspec.msgpack.encode(view)
         for link in self._links:
-            link.want_view(payload)
+            link.want_view(view)
 
     async def replace(self, tables: Tables) -> None:
         """New tables (a reload), for all workers; then secondaries are told."""

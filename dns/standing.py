@@ -45,9 +45,9 @@ def stand(rule: SteeredName, prefix: bytes, candidates: tuple[SteeredSite, ...],
     states = {site.name: view.sites[site.name] for site in candidates if site.name in view.sites}
     barred = {site.name: why for site in candidates if (why := _withheld(rule, prefix, site.name, view, now=now))}
     loads = {site.name: load_of(site, states[site.name].load) for site in candidates if site.name in states}
-    in_flight = _in_flight(rule.group, prefix, states)
-    restless = _restless(barred, len(candidates), loads, states, in_flight, view, now)
-    changes = [since + rule.grace_seconds for since in in_flight.values()]
+    pending = in_flight(rule, prefix, candidates, view)
+    restless = _restless(barred, len(candidates), loads, states, pending, view, now)
+    changes = [since + rule.grace_seconds for since in pending.values()]
     changes += [state.since + RECENT_SECONDS for state in states.values()]
     return Standing(
         rule=rule,
@@ -71,14 +71,17 @@ def _withheld(rule: SteeredName, prefix: bytes, site: str, view: View, *, now: f
     return f"has lost every other member, and is not current for {', '.join(sorted(stale))}" if stale else ""
 
 
-def _in_flight(group: str | None, prefix: bytes, states: dict[str, SiteView]) -> dict[str, float]:
+def in_flight(rule: SteeredName, prefix: bytes, candidates: tuple[SteeredSite, ...], view: View) -> dict[str, float]:
     """Site that is up -> since when something below the prefix has not landed there, grace or no grace."""
     found: dict[str, float] = {}
-    for site, state in states.items():
-        content = state.groups.get(group) if group is not None and state.health is Health.UP else None
+    if rule.group is None:
+        return found
+    for site in candidates:
+        state = view.sites.get(site.name)
+        content = state.groups.get(rule.group) if state is not None and state.health is Health.UP else None
         since = pending_since(content.pending, prefix) if content is not None else None
         if since is not None:
-            found[site] = since
+            found[site.name] = since
     return found
 
 
@@ -87,7 +90,7 @@ def _restless(
     candidates: int,
     loads: dict[str, Load],
     states: dict[str, SiteView],
-    in_flight: dict[str, float],
+    pending: dict[str, float],
     view: View,
     now: float,
 ) -> str:
@@ -99,7 +102,7 @@ def _restless(
     for site, load in loads.items():
         if load.text and site not in barred:
             return f"{site} sheds load"
-    for site in in_flight:
+    for site in pending:
         return f"a change under this content is on its way to {site}"
     for site, state in states.items():
         if now - state.since < RECENT_SECONDS:

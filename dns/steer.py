@@ -58,8 +58,8 @@ class Decision:
     ttl_reason: str
     scope_bits: int
     """How many bits of the client's address decided; 0 when the client made no difference."""
-    by_hash: bool
-    """A hash of the client's network decided: its neighbours may be sent elsewhere."""
+    depends: Depends
+    """What of the client decided. By NETWORK it was a hash: its neighbours may be sent elsewhere."""
     rcode: int
     reasons: tuple[Reason, ...]
     """Of every candidate: the ranked ones first, the best first."""
@@ -134,8 +134,7 @@ def choose(steering: Steering, match: Match, standing: Standing, client: bytes, 
         for position, site in enumerate(ranking.sites, start=1)
     )
     left_out = (Reason(site, False, None, why) for site, why in standing.barred.items())
-    by_hash = ranking.depends is Depends.NETWORK
-    return _decision(steering, standing, ranking.sites[:1], scope, (*ranked, *left_out), by_hash=by_hash)
+    return _decision(steering, standing, ranking.sites[:1], scope, ranking.depends, (*ranked, *left_out))
 
 
 def _decision(
@@ -143,10 +142,9 @@ def _decision(
     standing: Standing,
     sites: tuple[str, ...],
     scope_bits: int,
+    depends: Depends,
     reasons: tuple[Reason, ...],
     none_used: NoneEligible | None = None,
-    *,
-    by_hash: bool = False,
 ) -> Decision:
     addresses = tuple(address for site in sites for address in steering.sites[site].addresses)
     return Decision(
@@ -155,7 +153,7 @@ def _decision(
         ttl=standing.ttl,
         ttl_reason=standing.ttl_reason,
         scope_bits=scope_bits,
-        by_hash=by_hash,
+        depends=depends,
         rcode=SERVFAIL if none_used is NoneEligible.SERVFAIL else NOERROR,
         reasons=reasons,
         none_used=none_used,
@@ -165,7 +163,7 @@ def _decision(
 def _none_eligible(steering: Steering, standing: Standing, place: Place, scope_bits: int) -> Decision:
     """What the name's own policy says: nothing about it is by surprise."""
     policy = standing.rule.none
-    depends = False
+    depends = Depends.NOTHING
     declared = tuple(site.name for site in standing.candidates)
     chosen: tuple[str, ...]
     match policy:
@@ -173,7 +171,8 @@ def _none_eligible(steering: Steering, standing: Standing, place: Place, scope_b
             nearest = [site for site in place.order if site in declared]
             ranked = tuple(sorted(nearest, key=standing.badness.__getitem__))
             chosen = ranked[:1]
-            depends = [standing.badness[site] for site in ranked].count(standing.badness[ranked[0]]) > 1
+            if [standing.badness[site] for site in ranked].count(standing.badness[ranked[0]]) > 1:
+                depends = Depends.PLACE
         case NoneEligible.ALL:
             ranked = chosen = declared
         case NoneEligible.NODATA | NoneEligible.SERVFAIL | NoneEligible.FALLBACK:
@@ -192,7 +191,8 @@ def _none_eligible(steering: Steering, standing: Standing, place: Place, scope_b
         for position, site in enumerate(order, start=1)
     )
     # What all clients share has scope 0; so have negative answers, which resolvers share anyway (RFC 7871 section 7.4).
-    return _decision(steering, standing, chosen, scope_bits if depends else 0, reasons, policy)
+    scope = scope_bits if depends is Depends.PLACE else 0
+    return _decision(steering, standing, chosen, scope, depends, reasons, policy)
 
 
 def _why_ranked(site: SteeredSite, standing: Standing, place: Place) -> str:

@@ -102,7 +102,7 @@ def _default_answer(name: bytes, decider: Decider, now: float) -> Iterator[RRset
     match = _match(decider.steering, name)
     if match is None:
         return
-    addresses = decider.decide(match, b"", 0, now=now).addresses
+    addresses = decider.decide(match, b"", 0, now=now).decision.addresses
     for version, rrtype in ((4, A), (6, AAAA)):
         packed = tuple((address.packed,) for address in _of(version, addresses))
         if packed:

@@ -22,13 +22,14 @@ from anycastle.dns.limit import Limiter, Verdict
 from anycastle.dns.respond import has_valid_cookie, new_counters, respond, respond_truncated
 from anycastle.dns.secondary import COUNTERS as SECONDARY_COUNTERS
 from anycastle.dns.secondary import concerns, respond_secondary
-from anycastle.dns.stream import QUERY_BYTES_MAX, Streams
+from anycastle.dns.stream import Streams
 from anycastle.dns.tables import Tables
+from anycastle.dns.touched import touched
+from anycastle.dns.udp import UdpPath, make_path
+from anycastle.dns.view_change import ViewChange, applied
 from anycastle.health.view import View
 
 REPORT_SECONDS = 1.0
-UDP_BATCH_MAX = 64
-"""Queries read from one socket in one go, so that the others and the control socket get their turn."""
 CONTROL_READ_BYTES = 1 << 20
 FAULT_LOG_SECONDS = 10.0
 """At most one logged packet in this time: whoever found a packet that makes us fail will send more of it."""
@@ -58,6 +59,7 @@ class Worker:
         self._udp: dict[int, socket.socket] = {}
         self._streams: Streams | None = None
         self._limiter = Limiter(0)
+        self._path: UdpPath | None = None
         self._counters = (
             new_counters()
             | dict.fromkeys(SECONDARY_COUNTERS, 0)
@@ -89,24 +91,16 @@ class Worker:
             self._streams.ready(descriptor, self._now)
 
     def _serve_udp(self, udp: socket.socket) -> None:
-        family = udp.family
-        for _ in range(UDP_BATCH_MAX):
-            try:
-                packet, address = udp.recvfrom(QUERY_BYTES_MAX)
-            except BlockingIOError:
-                return
-            except OSError:  # an ICMP error for an earlier answer
-                continue
-            reply = self._answer_udp(packet, socket.inet_pton(family, address[0].partition("%")[0]))
+        path = self._path
+        assert path is not None
+        for packet, source, address, verdict in path.serve(udp, now=self._now, wall=self._wall):
+            reply = self._answer_udp(packet, source, verdict)
             if reply is not None:
-                try:
-                    udp.sendto(reply, address)
-                except OSError:
-                    self._counters["send_failed"] += 1
+                path.send(udp, reply, address)
 
-    def _answer_udp(self, packet: bytes, source: bytes) -> bytes | None:
+    def _answer_udp(self, packet: bytes, source: bytes, verdict: Verdict) -> bytes | None:
+        """The whole way, for what is not kept."""
         assert self._tables is not None
-        verdict = self._limiter.check(source, now=self._now)
         if verdict is not Verdict.PASS and has_valid_cookie(packet, source, self._tables, wall=self._wall):
             verdict = Verdict.PASS  # nobody forges that address
         match verdict:
@@ -160,6 +154,7 @@ class Worker:
                 now=self._now,
                 wall=self._wall,
                 counters=counters,
+                keeper=self._path.shelf if self._path is not None else None,
             )
         if counters["faults"] != faults and self._now - self._fault_logged_at >= FAULT_LOG_SECONDS:
             self._fault_logged_at = self._now
@@ -178,28 +173,43 @@ class Worker:
             return
         for kind, payload in self._frames.feed(data):
             self._apply(kind, payload)
-        if self._tables and self._view:  # what was remembered of the former view goes with it
-            self._decider = Decider(self._tables.steering, self._view)
-        if self._streams is None and self._setup and self._tables and self._view:
-            self._begin(self._setup)
+        if self._setup and self._tables and self._view:
+            if self._decider is None:
+                self._decider = Decider(self._tables.steering, self._view)
+                self._collect()
+                self._path = make_path(self._tables, self._limiter)
+            if self._streams is None:
+                self._begin(self._setup)
 
     def _apply(self, kind: Kind, payload: bytes) -> None:
         match kind:
             case Kind.SETUP:
                 self._setup = msgspec.msgpack.decode(payload, type=Setup)
+                self._limiter = Limiter(self._setup.responses_per_second_max)
             case Kind.TABLES:
                 tables = pickle.loads(payload)
                 assert isinstance(tables, Tables)
                 self._tables = tables
                 self._tables_taken += 1
+                self._decider = None  # and all that was kept, with it
             case Kind.VIEW:
                 self._view = msgspec.msgpack.decode(payload, type=View)
+                self._decider = None
+            case Kind.CHANGE:
+                self._change(msgspec.msgpack.decode(payload, type=ViewChange))
             case Kind.REPORT:
                 raise AssertionError("only workers report")
 
+    def _change(self, change: ViewChange) -> None:
+        """Only what the change touches is decided anew."""
+        assert self._view is not None, "a change follows a view"
+        before, self._view = self._view, applied(self._view, change)
+        if self._decider is not None and self._path is not None:
+            self._decider.change(self._view, touched(before, change, self._decider.steering.sites))
+            self._path.shelf.forget(self._decider.take_forgotten())
+
     def _begin(self, setup: Setup) -> None:
         """Everything is there: read the DNS sockets from now on."""
-        self._limiter = Limiter(setup.responses_per_second_max)
         self._streams = Streams(
             self._poller,
             connections_max=setup.tcp_connections_max,
@@ -220,6 +230,7 @@ class Worker:
             assert self._streams is not None
             self._report_at = self._now + REPORT_SECONDS
             self._counters["tcp_connections"] = self._streams.count()
+            self._collect()
             report = Report(
                 counters=self._counters, view_generation=self._view.generation, tables_taken=self._tables_taken
             )
@@ -231,6 +242,11 @@ class Worker:
                 return
             except OSError:
                 self._open = False
+
+    def _collect(self) -> None:
+        """What the short way counted."""
+        if self._path is not None:
+            self._path.collect(self._counters)
 
     def _close(self) -> None:
         if self._streams is not None:

@@ -1,0 +1,108 @@
+"""Answers worked out once and given many times: what is left to do for a query is to patch id, flags, question and OPT.
+
+Law: a template and a query make the message that `respond` would, or nothing is made of them. So an answer is kept
+only when it is the same for every client (`EVERYWHERE`), or for every client of one place of the map. Only the
+compression of a negative answer may differ: it is made once for all the names that do not exist below another.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import Protocol
+
+import msgspec
+
+from anycastle.dns.decider import Choice
+from anycastle.dns.edns import NOT_AUTHORITATIVE, ExtendedError, render_error
+from anycastle.dns.rank import Depends
+from anycastle.dns.reply import Answer, Body, flags_of, render_body
+from anycastle.dns.rrset import AT_QUESTION
+from anycastle.dns.wire import Query, Rcode, parent_of
+from anycastle.dns.zone import Zone
+
+EVERYWHERE = -1
+"""Instead of the number of a place."""
+BODY_BYTES_MAX = 4096
+"""Larger answers do not fit in a UDP packet that anybody asks for, so they are not kept."""
+_NOBODY = b"\x01\x00"
+"""A label for a name that nobody asks for."""
+
+
+class Template(msgspec.Struct, frozen=True, gc=False):
+    """One answer."""
+
+    flags: int
+    """QR, AA and the RCODE; RD and CD are the client's."""
+    body: Body
+    question_bytes: int
+    """Of the question that it was made for; another length moves the pointers in its body."""
+    error: bytes = b""
+    """An extended error, as the option that goes to clients with EDNS (RFC 8914)."""
+    scoped: bool = False
+    """The scope is that of the client's leaf in the map, else 0."""
+    steered: bool = False
+
+
+NOT_OURS = Answer(rcode=Rcode.REFUSED, authoritative=False, error=ExtendedError(NOT_AUTHORITATIVE))
+"""For names in no zone of ours."""
+
+
+class Keeper(Protocol):
+    """Where templates are kept: `shelf.Shelf` or its compiled twin."""
+
+    def keep(self, question: bytes, place: int, template: Template, until: float) -> None: ...
+
+    def keep_negative(self, encloser: bytes, template: Template) -> None: ...
+
+    def forget(self, questions: Iterable[bytes]) -> None: ...
+
+
+def keep_static(keeper: Keeper, query: Query, answer: Answer, zone: Zone) -> None:
+    """An answer that stands until the tables are replaced."""
+    if answer is zone.nxdomain:
+        _keep_negative(keeper, query, answer, zone)
+        return
+    question = _lower(query)
+    template = make_template(question, answer)
+    if template is not None:
+        keeper.keep(question, EVERYWHERE, template, math.inf)
+
+
+def _keep_negative(keeper: Keeper, query: Query, answer: Answer, zone: Zone) -> None:
+    """It is that of every name below the closest encloser that does not exist either (RFC 4592 section 3.3.1)."""
+    encloser = parent_of(query.name)
+    while encloser not in zone.nodes:
+        encloser = parent_of(encloser)
+    template = make_template(_NOBODY + encloser + query.question[-4:], answer)
+    if template is not None and not _points_at_question(template.body):
+        keeper.keep_negative(encloser, template)
+
+
+def keep_steered(keeper: Keeper, query: Query, answer: Answer, choice: Choice) -> None:
+    """An answer that stands until the view changes the decision behind it, or time does."""
+    if choice.place is None:
+        return
+    question = _lower(query)
+    by_place = choice.decision.depends is Depends.PLACE
+    template = make_template(question, answer, scoped=by_place and not choice.decision.rcode, steered=True)
+    if template is not None:
+        choice.name.questions.add(question)
+        keeper.keep(question, choice.place if by_place else EVERYWHERE, template, choice.until)
+
+
+def make_template(question: bytes, answer: Answer, *, scoped: bool = False, steered: bool = False) -> Template | None:
+    """The template of an answer to this question (lower case); None when it is too large to be kept."""
+    body = render_body(question, answer)
+    if len(body.content) > BODY_BYTES_MAX:
+        return None
+    error = render_error(answer.error) if answer.error is not None else b""
+    return Template(flags_of(answer), body, len(question), error, scoped, steered)
+
+
+def _lower(query: Query) -> bytes:
+    """The question, with the name in lower case. Not type and class: type 65 is a letter too."""
+    return query.name + query.question[-4:]
+
+
+def _points_at_question(body: Body) -> bool:
+    """Whether something in it is the question's own name, which for another name is another."""
+    return any(body.content[at : at + 2] == AT_QUESTION for at in body.pointers)
