@@ -7,6 +7,7 @@ socket does: no worker outlives its control process. Its clock is CLOCK_BOOTTIME
 
 import logging
 import pickle
+import secrets
 import select
 import signal
 import socket
@@ -199,10 +200,11 @@ class Worker:
 
     def _begin(self, setup: Setup) -> None:
         """Everything is there: read the DNS sockets from now on."""
-        self._limiter = Limiter(setup.responses_per_second_max)
+        self._limiter = Limiter(setup.responses_per_second_max, key=secrets.randbits(64))
         self._streams = Streams(
             self._poller,
             connections_max=setup.tcp_connections_max,
+            connections_per_client_max=setup.tcp_connections_per_client_max,
             idle_seconds=setup.tcp_idle_seconds,
             answer=self._answer_tcp,
         )
