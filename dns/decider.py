@@ -7,6 +7,7 @@ told which questions those are (`take_forgotten`).
 
 import dataclasses
 from collections.abc import Iterable
+from typing import Any
 
 from anycastle.dns.geo import DEFAULT_PLACE
 from anycastle.dns.rank import Depends, may_hash
@@ -26,7 +27,7 @@ _Key = tuple[str, bytes]
 class Standpoint:
     """A standing, and what follows from it. Names of one kind under which nothing is under way share it."""
 
-    __slots__ = ("decisions", "hashed", "made", "standing")
+    __slots__ = ("answers", "decisions", "hashed", "made", "standing")
 
     def __init__(self, standing: Standing, made: float) -> None:
         self.standing = standing
@@ -34,6 +35,8 @@ class Standpoint:
         self.hashed = may_hash(standing.rule, standing.loads)
         self.decisions: dict[int, Decision] = {}
         """By place; each with the scope of whoever asked first."""
+        self.answers: dict[int, Any] = {}
+        """By record type: what `template.Keeper` made of them, where it is the same for every name; None where not."""
 
     def holds(self, now: float) -> bool:
         return self.made <= now < self.standing.until
@@ -42,13 +45,15 @@ class Standpoint:
 class Name:
     """What is remembered of one name and content prefix."""
 
-    __slots__ = ("match", "questions", "standpoint")
+    __slots__ = ("answers", "match", "questions", "standpoint")
 
     def __init__(self, match: Match, standpoint: Standpoint) -> None:
         self.match = match
         self.standpoint = standpoint
         self.questions: set[bytes] = set()
         """Under which its answers are kept elsewhere."""
+        self.answers: dict[int, Any] = {}
+        """By record type: what `template.Keeper` made of them, where it is this name's own."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -56,6 +61,8 @@ class Choice:
     """A decision for one client, and for whom else and for how long it holds."""
 
     decision: Decision
+    """With the scope of whoever asked first: `scope_bits` here is the client's own."""
+    scope_bits: int
     place: int | None
     """It holds for all clients of this place, with scopes of their own; None when a hash decided."""
     name: Name
@@ -90,15 +97,13 @@ class Decider:
         standpoint = name.standpoint
         if standpoint.hashed:
             decision = choose(self.steering, match, standpoint.standing, client, source_bits)
-            return Choice(decision, None, name)
+            return Choice(decision, decision.scope_bits, None, name)
         place, scope_bits = self.steering.geo.find(client) if source_bits else (DEFAULT_PLACE, 0)
         known = standpoint.decisions.get(place)
         if known is None:
             known = choose(self.steering, match, standpoint.standing, client, source_bits)
             standpoint.decisions[place] = known
-        elif known.depends is Depends.PLACE and known.scope_bits != scope_bits:
-            known = dataclasses.replace(known, scope_bits=scope_bits)
-        return Choice(known, place, name)
+        return Choice(known, scope_bits if known.depends is Depends.PLACE else 0, place, name)
 
     def change(self, view: View, touched: Touched) -> None:
         """Go on with another view."""

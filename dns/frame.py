@@ -36,6 +36,7 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     udp_descriptors: tuple[int, ...]
     tcp_descriptors: tuple[int, ...]
     tcp_connections_max: int
+    tcp_connections_per_client_max: int
     tcp_idle_seconds: float
     responses_per_second_max: float
 

@@ -41,6 +41,7 @@ class WorkerLink:
             udp_descriptors=tuple(sock.fileno() for sock in sockets.udp),
             tcp_descriptors=tuple(sock.fileno() for sock in sockets.tcp),
             tcp_connections_max=max(1, settings.tcp_connections_max // settings.workers),
+            tcp_connections_per_client_max=-(-settings.tcp_connections_per_client_max // settings.workers),
             tcp_idle_seconds=settings.tcp_idle_seconds,
             responses_per_second_max=settings.responses_per_second_max,
         )

@@ -203,7 +203,7 @@ def _answer_steered(query: Query, found: Steered, source: bytes, zone: Zone, dec
     choice = decider.decide(match, client, source_bits, now=now)
     decision = choice.decision
     subnet = query.edns.subnet if query.edns is not None else None
-    scope_bits = decision.scope_bits if subnet is not None and subnet.source_bits else 0
+    scope_bits = choice.scope_bits if subnet is not None and subnet.source_bits else 0
     error = _error_of(decision)
     if decision.rcode:
         failure = Answer(rcode=Rcode.SERVFAIL, authoritative=False, error=error)

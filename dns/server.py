@@ -107,6 +107,7 @@ class DnsServer:
         for link in self._links:
             total.update(link.counters())
         total["worker_restarts"] = self._restarts
+        total["udp_dropped"] = sum(sockets.udp_dropped() for sockets in self._sockets)
         total.update(self._notifier.counters)
         return dict(total)
 

@@ -130,6 +130,10 @@ class DnsSettings:
     udp_payload_bytes_max: int = 1232
     """DNS flag day 2020 / RFC 9715."""
     tcp_connections_max: int = 256
+    """Of all workers together; each has its share."""
+    tcp_connections_per_client_max: int = 16
+    """Of one IPv4 address or IPv6 /64, shared among the workers too. A resolver needs one or two (RFC 7766 section
+    6.2.2); many may stand behind one address."""
     tcp_idle_seconds: float = 10.0
     keys: tuple[TsigKey, ...] = ()
     cookie_secrets: tuple[bytes, ...] = field(default=(), repr=False)

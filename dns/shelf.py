@@ -13,13 +13,14 @@ from anycastle.dns.cookie import answer_cookie, is_valid, is_well_formed
 from anycastle.dns.edns import OPT, OPTION_CLIENT_SUBNET, OPTION_COOKIE, PAYLOAD_BYTES_MIN
 from anycastle.dns.limit import Limiter, Verdict
 from anycastle.dns.reply import Body
+from anycastle.dns.respond import REFUSED_TYPES
 from anycastle.dns.rrset import CLASS_IN
 from anycastle.dns.tables import Tables
 from anycastle.dns.template import EVERYWHERE, NOT_OURS, Template, make_template
 from anycastle.dns.wire import AUTHORITATIVE, CHECKING_DISABLED, NAME_BYTES_MAX, QR, RECURSION_DESIRED, TRUNCATED, Rcode
 
-TEMPLATES_MAX = 262_144
-"""Kept answers, about 250 bytes each. Random names can fill it; then it starts anew."""
+ANSWERS_MAX = 262_144
+"""Kept answers, about 300 bytes each. Random names can fill it; then it starts anew."""
 
 _COUNTERS = {rcode.value: f"rcode_{rcode.name.lower()}" for rcode in Rcode}
 _ONE_QUESTION, _AND_OPT = bytes((0, 1, 0, 0, 0, 0, 0, 0)), bytes((0, 1, 0, 0, 0, 0, 0, 1))
@@ -29,9 +30,7 @@ _OPTION = struct.Struct("!HH")
 _SUBNET = struct.Struct("!HBB")
 _DNSSEC_OK = 0x8000
 _ADDRESS_BYTES = {1: 4, 2: 16}
-_NO_DATA_TYPES = frozenset({41, *range(249, 255)})
-"""Refused, whatever the name: `respond.REFUSED_TYPES`."""
-_TRUNCATED = Template(QR | AUTHORITATIVE | TRUNCATED, Body(b"", 0, 0, 0, ()), 0)
+TRUNCATED_TEMPLATE = Template(QR | AUTHORITATIVE | TRUNCATED, Body(b"", 0, 0, 0, ()), 0)
 """Told to who asks too fast: ask again by TCP."""
 _NOT_OURS = make_template(b"", NOT_OURS)
 
@@ -52,8 +51,8 @@ class _Plain:
         self.cookie = b""
 
 
-class _Kept:
-    """The answers to one question, by place."""
+class PlainAnswers:
+    """`template.Answers`."""
 
     __slots__ = ("templates", "until")
 
@@ -61,56 +60,62 @@ class _Kept:
         self.until = until
         self.templates: dict[int, Template] = {}
 
+    def has(self, place: int) -> bool:
+        return place in self.templates
+
 
 class Shelf:
     """For one generation of the tables; not for several threads."""
 
-    def __init__(self, tables: Tables, limiter: Limiter, *, templates_max: int = TEMPLATES_MAX) -> None:
+    def __init__(self, tables: Tables, limiter: Limiter, *, answers_max: int = ANSWERS_MAX) -> None:
         self._geo = tables.steering.geo
         self._zones = tables.zones
         self._secrets = tables.cookie_secrets
         self._payload_bytes = tables.udp_payload_bytes_max
         self._limiter = limiter
-        self._templates_max = templates_max
-        self._kept: dict[bytes, _Kept] = {}
+        self._answers_max = answers_max
+        self._kept: dict[bytes, PlainAnswers] = {}
         self._negative: dict[bytes, Template] = {}
-        self._count = 0
+        self._added = 0
         self._counters: dict[str, int] = {}
 
     def __len__(self) -> int:
-        """How many templates."""
-        return self._count
+        """How many questions and negative answers."""
+        return len(self._kept) + len(self._negative)
 
-    def keep(self, question: bytes, place: int, template: Template, until: float) -> None:
-        """An answer to a question (lower case) for one place or EVERYWHERE, valid before `until` (BOOTTIME)."""
-        if self._count >= self._templates_max:
-            self.clear()
-        kept = self._kept.get(question)
-        if kept is None or kept.until != until:
-            self.forget((question,))
-            kept = self._kept[question] = _Kept(until)
-        self._count += place not in kept.templates
-        kept.templates[place] = template
+    def answers(self, until: float) -> PlainAnswers:
+        """For `add` and `keep`: none yet, and valid before `until` (BOOTTIME)."""
+        return PlainAnswers(until)
+
+    def add(self, answers: PlainAnswers, place: int, template: Template) -> None:
+        """An answer for one place or EVERYWHERE."""
+        answers.templates[place] = template
+        self._added += 1
+
+    def keep(self, question: bytes, answers: PlainAnswers) -> None:
+        """The answers to a question (name in lower case)."""
+        self._make_room()
+        self._kept[question] = answers
 
     def keep_negative(self, encloser: bytes, template: Template) -> None:
         """The answer for every name below `encloser` that does not exist."""
-        if self._count >= self._templates_max:
-            self.clear()
-        self._count += encloser not in self._negative
+        self._make_room()
         self._negative[encloser] = template
+
+    def _make_room(self) -> None:
+        if len(self) + self._added >= self._answers_max:
+            self.clear()
 
     def forget(self, questions: Iterable[bytes]) -> None:
         """Drop what is kept for these, if anything is."""
         for question in questions:
-            kept = self._kept.pop(question, None)
-            if kept is not None:
-                self._count -= len(kept.templates)
+            self._kept.pop(question, None)
 
     def clear(self) -> None:
         """Drop everything."""
         self._kept.clear()
         self._negative.clear()
-        self._count = 0
+        self._added = 0
 
     def collect(self, counters: dict[str, int]) -> None:
         """Adds what was counted since the last time."""
@@ -132,7 +137,7 @@ class Shelf:
         if verdict is Verdict.SLIP:
             self._add("limited")
             plain.bytes_max = PAYLOAD_BYTES_MIN
-            return self._patched(packet, plain, _TRUNCATED, 0, source, wall)
+            return self._patched(packet, plain, TRUNCATED_TEMPLATE, 0, source, wall)
         return self._answered(packet, plain, source, now, wall) or Verdict.PASS
 
     def _answered(self, packet: bytes, plain: _Plain, source: bytes, now: float, wall: float) -> bytes | None:
@@ -162,7 +167,7 @@ class Shelf:
 
     def _nowhere(self, key: bytes) -> Template | None:
         """What is said of a name that does not exist."""
-        if int.from_bytes(key[-4:-2]) in _NO_DATA_TYPES:
+        if int.from_bytes(key[-4:-2]) in REFUSED_TYPES:
             return None
         name = key[:-4]
         zone = self._zones.get(name)

@@ -1,13 +1,15 @@
 """DNS over TCP (RFC 7766): queries with a length before each, many on one connection, answered in order.
 
 Law: a read is not a message: prefixes may arrive in pieces, queries in bunches. Every connection has a deadline that
-only a complete query moves, so neither a slow writer nor a slow reader holds one for long; a new client takes the
-place of the one that has been idle longest.
+only a complete query moves, so neither a slow writer nor a slow reader holds one for long. A new connection takes the
+place of the longest idle one (section 6.2.3): of the same client when that has as many as one may have, so that
+nobody can push all others out; else of anybody.
 """
 
 import select
 import socket
 import struct
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 ANSWERS_BYTES_MAX = 128 * 1024
@@ -20,6 +22,10 @@ ACCEPTS_MAX = 32
 STREAM_BYTES = 64 * 1024
 """Messages of a transfer made in one go, so that other clients get their turn."""
 
+CLIENT_BYTES_6 = 8
+"""A /64 is one client, for a host may give itself any address of it; of IPv4 it is one address. Unlike with UDP, the
+address of a connection is not forged, so nobody else has to answer for it."""
+
 _LENGTH = struct.Struct("!H")
 
 AnswerTcp = Callable[[bytes, bytes], bytes | Iterator[bytes] | None]
@@ -27,11 +33,12 @@ AnswerTcp = Callable[[bytes, bytes], bytes | Iterator[bytes] | None]
 
 
 class _Connection:
-    __slots__ = ("deadline", "ended", "mask", "received", "socket", "source", "stream", "unsent")
+    __slots__ = ("client", "deadline", "ended", "mask", "received", "socket", "source", "stream", "unsent")
 
     def __init__(self, sock: socket.socket, source: bytes, deadline: float) -> None:
         self.socket = sock
         self.source = source
+        self.client = client_of(source)
         self.deadline = deadline
         self.received = bytearray()
         self.unsent = bytearray()
@@ -44,14 +51,24 @@ class _Connection:
 class Streams:
     """All TCP listeners and connections of one worker."""
 
-    def __init__(self, poller: select.epoll, *, connections_max: int, idle_seconds: float, answer: AnswerTcp) -> None:
+    def __init__(
+        self,
+        poller: select.epoll,
+        *,
+        connections_max: int,
+        connections_per_client_max: int,
+        idle_seconds: float,
+        answer: AnswerTcp,
+    ) -> None:
         self._poller = poller
         self._connections_max = connections_max
+        self._connections_per_client_max = connections_per_client_max
         self._idle_seconds = idle_seconds
         self._answer = answer
         self._listeners: dict[int, socket.socket] = {}
         self._connections: dict[int, _Connection] = {}
         """By descriptor, the earliest deadline first."""
+        self._clients: Counter[bytes] = Counter()
 
     def listen(self, listener: socket.socket) -> None:
         self._listeners[listener.fileno()] = listener
@@ -91,12 +108,19 @@ class Streams:
                 sock, address = listener.accept()
             except OSError:  # nobody there any more, or out of descriptors
                 return
-            if len(self._connections) >= self._connections_max:
-                self._close(next(iter(self._connections.values())))
             sock.setblocking(False)
             source = socket.inet_pton(sock.family, address[0].partition("%")[0])
-            self._connections[sock.fileno()] = _Connection(sock, source, now + self._idle_seconds)
+            connection = _Connection(sock, source, now + self._idle_seconds)
+            self._make_room(connection.client)
+            self._clients[connection.client] += 1
+            self._connections[sock.fileno()] = connection
             self._poller.register(sock, select.EPOLLIN)
+
+    def _make_room(self, client: bytes) -> None:
+        if self._clients[client] >= self._connections_per_client_max:
+            self._close(next(each for each in self._connections.values() if each.client == client))
+        elif len(self._connections) >= self._connections_max:
+            self._close(next(iter(self._connections.values())))
 
     def _serve(self, connection: _Connection, now: float) -> None:
         if connection.mask & select.EPOLLIN:
@@ -184,5 +208,13 @@ class Streams:
         del connection.unsent[:sent]
 
     def _close(self, connection: _Connection) -> None:
-        self._connections.pop(connection.socket.fileno(), None)
+        if self._connections.pop(connection.socket.fileno(), None) is not None:
+            self._clients[connection.client] -= 1
+            if not self._clients[connection.client]:
+                del self._clients[connection.client]
         connection.socket.close()  # which also takes it out of the epoll set
+
+
+def client_of(source: bytes) -> bytes:
+    """Whom a connection counts for."""
+    return source if len(source) == 4 else source[:CLIENT_BYTES_6]

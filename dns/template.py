@@ -7,7 +7,7 @@ compression of a negative answer may differ: it is made once for all the names t
 
 import math
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -15,7 +15,7 @@ from anycastle.dns.decider import Choice
 from anycastle.dns.edns import NOT_AUTHORITATIVE, ExtendedError, render_error
 from anycastle.dns.rank import Depends
 from anycastle.dns.reply import Answer, Body, flags_of, render_body
-from anycastle.dns.rrset import AT_QUESTION
+from anycastle.dns.rrset import AAAA, AT_QUESTION, A
 from anycastle.dns.wire import Query, Rcode, parent_of
 from anycastle.dns.zone import Zone
 
@@ -23,6 +23,8 @@ EVERYWHERE = -1
 """Instead of the number of a place."""
 BODY_BYTES_MAX = 4096
 """Larger answers do not fit in a UDP packet that anybody asks for, so they are not kept."""
+_SHARED_TYPES = (A, AAAA)
+"""Addresses are those of a site, whatever its name; HTTPS records are a name's own."""
 _NOBODY = b"\x01\x00"
 """A label for a name that nobody asks for."""
 
@@ -46,10 +48,20 @@ NOT_OURS = Answer(rcode=Rcode.REFUSED, authoritative=False, error=ExtendedError(
 """For names in no zone of ours."""
 
 
+class Answers(Protocol):
+    """The answers to one question, by place; of a keeper's own make. Several questions may share them."""
+
+    def has(self, place: int) -> bool: ...
+
+
 class Keeper(Protocol):
     """Where templates are kept: `shelf.Shelf` or its compiled twin."""
 
-    def keep(self, question: bytes, place: int, template: Template, until: float) -> None: ...
+    def answers(self, until: float) -> "Answers": ...
+
+    def add(self, answers: Any, place: int, template: Template) -> None: ...
+
+    def keep(self, question: bytes, answers: Any) -> None: ...
 
     def keep_negative(self, encloser: bytes, template: Template) -> None: ...
 
@@ -64,7 +76,9 @@ def keep_static(keeper: Keeper, query: Query, answer: Answer, zone: Zone) -> Non
     question = _lower(query)
     template = make_template(question, answer)
     if template is not None:
-        keeper.keep(question, EVERYWHERE, template, math.inf)
+        answers = keeper.answers(math.inf)
+        keeper.add(answers, EVERYWHERE, template)
+        keeper.keep(question, answers)
 
 
 def _keep_negative(keeper: Keeper, query: Query, answer: Answer, zone: Zone) -> None:
@@ -82,11 +96,24 @@ def keep_steered(keeper: Keeper, query: Query, answer: Answer, choice: Choice) -
     if choice.place is None:
         return
     question = _lower(query)
+    name, shared = choice.name, choice.name.standpoint.answers
     by_place = choice.decision.depends is Depends.PLACE
-    template = make_template(question, answer, scoped=by_place and not choice.decision.rcode, steered=True)
-    if template is not None:
-        choice.name.questions.add(question)
-        keeper.keep(question, choice.place if by_place else EVERYWHERE, template, choice.until)
+    place = choice.place if by_place else EVERYWHERE
+    answers = name.answers.get(query.rrtype) or shared.get(query.rrtype)
+    if answers is None or not answers.has(place):
+        template = make_template(question, answer, scoped=by_place and not choice.decision.rcode, steered=True)
+        if template is None:
+            return
+        if query.rrtype not in _SHARED_TYPES or template.body.pointers:
+            shared[query.rrtype] = None  # here the name is in the answer
+        if shared.get(query.rrtype, name) is None:
+            answers = name.answers.get(query.rrtype) or keeper.answers(choice.until)
+            name.answers[query.rrtype] = answers
+        elif answers is None:
+            answers = shared[query.rrtype] = keeper.answers(choice.until)
+        keeper.add(answers, place, template)
+    name.questions.add(question)
+    keeper.keep(question, answers)
 
 
 def make_template(question: bytes, answer: Answer, *, scoped: bool = False, steered: bool = False) -> Template | None:

@@ -5,12 +5,20 @@ then datagrams are received and sent in batches, by one system call each.
 """
 
 import socket
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from anycastle.dns.limit import Limiter, Verdict
 from anycastle.dns.shelf import Shelf
 from anycastle.dns.tables import Tables
 from anycastle.dns.template import Keeper
+
+try:
+    from anycastle.dns import hot
+except ImportError:  # there was no compiler when it was installed
+    hot = None  # type: ignore[assignment]
+
+IS_COMPILED = hot is not None
+AnyLimiter: TypeAlias = "Limiter | hot.HotLimiter"
 
 BATCH_MAX = 64
 """Datagrams read from one socket in one go, so that the others and the control socket get their turn."""
@@ -40,9 +48,16 @@ class UdpPath(Protocol):
         ...
 
 
-def make_path(tables: Tables, limiter: Limiter) -> UdpPath:
-    """The best there is."""
-    return PlainUdp(tables, limiter)
+def make_limiter(per_second_max: float, key: int) -> AnyLimiter:
+    """For `make_path`; it lives on when the tables are replaced."""
+    return hot.HotLimiter(per_second_max, key=key) if hot is not None else Limiter(per_second_max, key=key)
+
+
+def make_path(tables: Tables, limiter: AnyLimiter) -> UdpPath:
+    """The compiled one, where it is built."""
+    if isinstance(limiter, Limiter):
+        return PlainUdp(tables, limiter)
+    return hot.HotShelf(tables, limiter)
 
 
 class PlainUdp:

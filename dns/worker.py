@@ -7,6 +7,7 @@ socket does: no worker outlives its control process. Its clock is CLOCK_BOOTTIME
 
 import logging
 import pickle
+import secrets
 import select
 import signal
 import socket
@@ -18,14 +19,14 @@ import msgspec
 from anycastle.clock import Clock, SystemClock
 from anycastle.dns.decider import Decider
 from anycastle.dns.frame import FrameBuffer, Kind, Report, Setup, encode_frame
-from anycastle.dns.limit import Limiter, Verdict
+from anycastle.dns.limit import Verdict
 from anycastle.dns.respond import has_valid_cookie, new_counters, respond, respond_truncated
 from anycastle.dns.secondary import COUNTERS as SECONDARY_COUNTERS
 from anycastle.dns.secondary import concerns, respond_secondary
 from anycastle.dns.stream import Streams
 from anycastle.dns.tables import Tables
 from anycastle.dns.touched import touched
-from anycastle.dns.udp import UdpPath, make_path
+from anycastle.dns.udp import IS_COMPILED, UdpPath, make_limiter, make_path
 from anycastle.dns.view_change import ViewChange, applied
 from anycastle.health.view import View
 
@@ -34,6 +35,8 @@ CONTROL_READ_BYTES = 1 << 20
 FAULT_LOG_SECONDS = 10.0
 """At most one logged packet in this time: whoever found a packet that makes us fail will send more of it."""
 WAIT_SECONDS_MAX = 0.5
+TIDY_SECONDS = 0.05
+"""How often idle connections and the next report are looked for: not with every query."""
 
 _log = logging.getLogger("anycastle.dns.worker")
 
@@ -58,14 +61,14 @@ class Worker:
         self._decider: Decider | None = None
         self._udp: dict[int, socket.socket] = {}
         self._streams: Streams | None = None
-        self._limiter = Limiter(0)
+        self._limiter = make_limiter(0, 0)
         self._path: UdpPath | None = None
         self._counters = (
             new_counters()
             | dict.fromkeys(SECONDARY_COUNTERS, 0)
             | {"limited": 0, "send_failed": 0, "tcp_connections": 0}
         )
-        self._report_at = 0.0
+        self._report_at = self._tidy_at = 0.0
         self._fault_logged_at = float("-inf")
 
     def run(self) -> None:
@@ -76,7 +79,8 @@ class Worker:
             self._wall = self._clock.wall()
             for descriptor, _ in events:
                 self._ready(descriptor)
-            if self._streams is not None:
+            if self._streams is not None and self._now >= self._tidy_at:
+                self._tidy_at = self._now + TIDY_SECONDS
                 self._streams.close_idle(self._now)
                 self._report()
         self._close()
@@ -185,7 +189,7 @@ class Worker:
         match kind:
             case Kind.SETUP:
                 self._setup = msgspec.msgpack.decode(payload, type=Setup)
-                self._limiter = Limiter(self._setup.responses_per_second_max)
+                self._limiter = make_limiter(self._setup.responses_per_second_max, secrets.randbits(64))
             case Kind.TABLES:
                 tables = pickle.loads(payload)
                 assert isinstance(tables, Tables)
@@ -213,6 +217,7 @@ class Worker:
         self._streams = Streams(
             self._poller,
             connections_max=setup.tcp_connections_max,
+            connections_per_client_max=setup.tcp_connections_per_client_max,
             idle_seconds=setup.tcp_idle_seconds,
             answer=self._answer_tcp,
         )
@@ -262,6 +267,8 @@ def main() -> None:
     # A terminal's Ctrl-C reaches the whole process group; the control process decides when we end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    if not IS_COMPILED:
+        _log.warning("the compiled answer path is not built: answers cost more CPU (docs/dns.md)")
     control = socket.socket(fileno=int(sys.argv[1]))
     control.setblocking(False)
     Worker(control, clock=SystemClock()).run()

@@ -32,6 +32,11 @@ CORES = {
         "limit",
         "cookie",
         "service",
+        "decider",
+        "touched",
+        "view_change",
+        "template",
+        "shelf",
     ),
     "bgp": ("route", "damp", "exabgp", "reconcile"),
     "replicator": (

@@ -237,6 +237,8 @@ class Config:
             geo=self.geo,
             cookie_secrets=tuple(map(bytes.fromhex, (cookie_secrets or "").split())),
             responses_per_second_max=site.dns_responses_per_second,
+            tcp_connections_max=site.dns_tcp_connections,
+            tcp_connections_per_client_max=site.dns_tcp_connections_per_client,
         )
 
     def _key(self, part: KeyPart, member: str, faults: list[Fault]) -> TsigKey | None:

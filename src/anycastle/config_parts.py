@@ -84,6 +84,8 @@ class SitePart:
     dns_listen: tuple[tuple[str, int], ...]
     dns_workers: int
     dns_responses_per_second: float
+    dns_tcp_connections: int
+    dns_tcp_connections_per_client: int
     dns_cookie_secrets: NamedFile | None
     edge_listen: tuple[tuple[str, int], ...]
     applications: dict[str, str]
@@ -112,6 +114,8 @@ def read_site(name: str, table: Table) -> SitePart:
         dns_listen=dns.take("listen", v.many(v.own_listener), ()),
         dns_workers=dns.take("workers", v.whole(1, 64), 1),
         dns_responses_per_second=dns.take("responses_per_network", v.responses_per_second, 5000.0),
+        dns_tcp_connections=dns.take("tcp_connections", v.whole(1, 65_536), 256),
+        dns_tcp_connections_per_client=dns.take("tcp_connections_per_client", v.whole(1, 65_536), 16),
         dns_cookie_secrets=dns.named_file("cookie_secrets", v.text),
         edge_listen=edge.take("listen", v.many(v.listener), ()),
         applications=applications,
@@ -120,7 +124,12 @@ def read_site(name: str, table: Table) -> SitePart:
     )
     if not part.probes:
         table.fault("probes", "expected at least one: a site that nobody probes is never known to be up")
-    dns.done(("listen", "workers", "responses_per_network", "cookie_secrets"))
+    dns.done(
+        (
+            *("listen", "workers", "responses_per_network", "cookie_secrets"),
+            *("tcp_connections", "tcp_connections_per_client"),
+        )
+    )
     edge.done(("listen",))
     capacity.done(("soft", "hard"))
     if part.soft_load is not None and part.hard_load is not None and part.soft_load > part.hard_load:

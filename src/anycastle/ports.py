@@ -244,7 +244,11 @@ def needs_restart(running: MemberConfig, wanted: MemberConfig) -> Iterator[str]:
             "coordinates": (settings.coordinates, replica.distance),
             "state_dir": settings.state_dir,
             "link": dataclasses.replace(settings.link, tls=running.link.tls),
-            "dns": dns and (dns.listen, dns.workers, dns.responses_per_second_max),
+            "dns": dns
+            and (
+                *(dns.listen, dns.workers, dns.responses_per_second_max),
+                *(dns.tcp_connections_max, dns.tcp_connections_per_client_max),
+            ),
             "edge": settings.edge,
             "probes": settings.health,
             "bgp": settings.bgp,

@@ -155,6 +155,17 @@ def test_faults_leave_a_configuration_of_which_the_rest_can_be_looked_at(tmp_pat
     assert config.for_member("ams").replica.groups[0].copies == 1
 
 
+def test_limits_of_the_nameserver(tmp_path: Path) -> None:
+    file = tmp_path / "anycastle.toml"
+    limits = 'workers = 1, tcp_connections = 40, tcp_connections_per_client = 4, responses_per_network = "9 resp/s"'
+    file.write_text(EXAMPLE.read_text().replace("workers = 1", limits, 1))
+    settings = load_config(file).for_member("ams").dns
+    assert settings is not None
+    assert settings.tcp_connections_max == 40
+    assert settings.tcp_connections_per_client_max == 4
+    assert settings.responses_per_second_max == 9.0
+
+
 def test_cookie_secrets_are_read_by_the_member_that_has_them_and_never_shown(tmp_path: Path) -> None:
     file = tmp_path / "anycastle.toml"
     listen = 'dns = { listen = ["127.0.1.1:5300"'

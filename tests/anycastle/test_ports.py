@@ -35,6 +35,8 @@ def differing(tmp_path: Path, old: str, new: str) -> list[str]:
         ('link_listen = "127.0.1.1:7401"', 'link_listen = "127.0.1.1:7402"', ["link"]),
         ('link = "127.0.1.2:7400"', 'link = "127.0.1.2:7403"', ["link"]),
         ("workers = 1", "workers = 2", ["dns"]),
+        ("workers = 1", "tcp_connections = 99", ["dns"]),
+        ("workers = 1", "tcp_connections_per_client = 3", ["dns"]),
         ('listen = ["127.0.1.1:8080"]', 'listen = ["127.0.1.1:8081"]', ["edge"]),
         ('interval = "300ms"', 'interval = "400ms"', ["probes"]),
         ("local_as = 64501", "local_as = 64509", ["bgp"]),

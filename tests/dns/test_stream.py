@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from anycastle.dns.stream import QUERY_BYTES_MAX, Streams
+from anycastle.dns.stream import QUERY_BYTES_MAX, Streams, client_of
 
 IDLE_SECONDS = 10.0
-CONNECTIONS_MAX = 3
+CONNECTIONS_MAX, CONNECTIONS_PER_CLIENT_MAX = 5, 3
 BIG_BYTES = 60000
 
 
@@ -22,7 +22,11 @@ class Room:
     def __init__(self) -> None:
         self.poller = select.epoll()
         self.streams = Streams(
-            self.poller, connections_max=CONNECTIONS_MAX, idle_seconds=IDLE_SECONDS, answer=self.answer
+            self.poller,
+            connections_max=CONNECTIONS_MAX,
+            connections_per_client_max=CONNECTIONS_PER_CLIENT_MAX,
+            idle_seconds=IDLE_SECONDS,
+            answer=self.answer,
         )
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.listener.setblocking(False)
@@ -37,8 +41,9 @@ class Room:
             return None
         return bytes(BIG_BYTES) if query == b"big" else query + source
 
-    def connect(self, now: float) -> socket.socket:
+    def connect(self, now: float, host: int = 1) -> socket.socket:
         client = socket.socket()
+        client.bind((f"127.0.0.{host}", 0))
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.settimeout(5.0)
         client.connect(self.listener.getsockname())
@@ -112,17 +117,47 @@ def test_only_a_complete_query_moves_the_deadline(room: Room) -> None:
     assert room.streams.count() == 0
 
 
-def test_a_new_client_takes_the_place_of_the_longest_idle(room: Room) -> None:
-    first, second, third = (room.connect(float(n)) for n in range(3))
-    first.sendall(framed(b"one"))
-    room.work(5.0)
-    room.connect(6.0)
+def test_rfc7766_6_2_3_a_new_client_takes_the_place_of_the_longest_idle(room: Room) -> None:
+    clients = [room.connect(float(host), host) for host in range(1, CONNECTIONS_MAX + 1)]
+    clients[0].sendall(framed(b"one"))
+    room.work(6.0)
+    room.connect(7.0, 99)
     assert room.streams.count() == CONNECTIONS_MAX
-    assert second.recv(1) == b""
-    for client in (first, third):
-        client.sendall(framed(b"two"))
-    room.work(7.0)
-    assert third.recv(100) == framed(b"two" + SOURCE)
+    assert clients[1].recv(1) == b""
+    assert clients[0].recv(100) == framed(b"one" + SOURCE)
+    clients[2].sendall(framed(b"two"))
+    room.work(8.0)
+    assert clients[2].recv(100) == framed(b"two" + bytes((127, 0, 0, 3)))
+
+
+def test_rfc7766_6_2_2_one_client_cannot_push_out_the_others(room: Room) -> None:
+    quiet = room.connect(0.0, 2)
+    greedy = [room.connect(1.0 + number, 1) for number in range(20)]
+    assert room.streams.count() == 1 + CONNECTIONS_PER_CLIENT_MAX
+    assert all(client.recv(1) == b"" for client in greedy[:-CONNECTIONS_PER_CLIENT_MAX])
+    for client in (quiet, *greedy[-CONNECTIONS_PER_CLIENT_MAX:]):
+        client.sendall(framed(b"one"))
+        room.work(21.0)
+        assert client.recv(100)[2:5] == b"one"
+
+
+def test_a_client_may_connect_again_when_its_connections_have_ended(room: Room) -> None:
+    for number in range(10):
+        room.connect(float(number)).close()
+        room.work(float(number))
+    assert room.streams.count() == 0
+    kept = [room.connect(11.0) for _ in range(CONNECTIONS_PER_CLIENT_MAX)]
+    for client in kept:
+        client.sendall(framed(b"one"))
+        room.work(12.0)
+        assert client.recv(100) == framed(b"one" + SOURCE)
+
+
+def test_a_client_is_an_ipv4_address_or_an_ipv6_64() -> None:
+    host = bytes.fromhex("20010db800000001")
+    assert client_of(host + bytes(8)) == client_of(host + b"\xff" * 8)
+    assert client_of(host + bytes(8)) != client_of(b"\x20" * 16)
+    assert client_of(SOURCE) != client_of(bytes((127, 0, 0, 2)))
 
 
 def test_a_client_that_does_not_read_stops_being_answered(room: Room) -> None:

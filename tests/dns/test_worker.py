@@ -37,6 +37,7 @@ def worker() -> Iterator[tuple[subprocess.Popen[bytes], socket.socket, WorkerSoc
         udp_descriptors=(sockets.udp[0].fileno(),),
         tcp_descriptors=(sockets.tcp[0].fileno(),),
         tcp_connections_max=4,
+        tcp_connections_per_client_max=4,
         tcp_idle_seconds=0.2,
         responses_per_second_max=0.0,
     )

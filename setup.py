@@ -1,0 +1,5 @@
+"""What pyproject.toml cannot say yet: the short way of an answer is compiled, where there is a compiler."""
+
+from setuptools import Extension, setup
+
+setup(ext_modules=[Extension("anycastle.dns.hot", ["src/anycastle/dns/hot.pyx"], optional=True)])

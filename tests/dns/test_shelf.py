@@ -1,0 +1,287 @@
+"""The short ways, plain and compiled, against the whole way and against each other: the same bytes on any input.
+
+Negative answers are one template for all names that do not exist, so there only the compression may differ.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import dns.edns
+import dns.message
+import dns.rcode
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from anycastle.dns import hot
+from anycastle.dns.cookie import answer_cookie
+from anycastle.dns.decider import Decider
+from anycastle.dns.limit import Limiter, Verdict
+from anycastle.dns.reply import Answer
+from anycastle.dns.respond import new_counters, respond, respond_truncated
+from anycastle.dns.shelf import Shelf
+from anycastle.dns.tables import Tables
+from anycastle.dns.template import EVERYWHERE, Template, make_template
+from anycastle.dns.touched import touched
+from anycastle.dns.view_change import difference
+from anycastle.health.view import View
+from tests.dns.world import NOW, RESOLVER, WALL, make_tables, make_view
+
+SECRETS = (bytes(range(16)), bytes(range(16, 32)))
+VIEWS = (make_view(), make_view(down=("nyc",)), make_view(down=("ams", "nyc", "sgp")))
+Either = Shelf | hot.HotShelf
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Tables:
+    made = make_tables(tmp_path_factory.mktemp("shelf"))
+    return dataclasses.replace(made, cookie_secrets=SECRETS)
+
+
+def plain_shelf(tables: Tables, per_second_max: float = 0, *, answers_max: int = 1000) -> Shelf:
+    return Shelf(tables, Limiter(per_second_max), answers_max=answers_max)
+
+
+def hot_shelf(tables: Tables, per_second_max: float = 0, *, answers_max: int = 1000) -> hot.HotShelf:
+    return hot.HotShelf(tables, hot.HotLimiter(per_second_max), answers_max=answers_max)
+
+
+KINDS = pytest.mark.parametrize("make", [plain_shelf, hot_shelf], ids=["plain", "compiled"])
+
+# --- packets ----------------------------------------------------------------------------------------------------------
+
+NAMES = st.one_of(
+    st.sampled_from(
+        [
+            *("shop.example.com", "ShOp.eXample.com", "a.blogs.example.com", "b.blogs.example.com", "example.com"),
+            *(
+                "static.blogs.example.com",
+                "fails.example.com",
+                "www.example.com",
+                "alias.example.com",
+                "big.example.com",
+            ),
+            *(
+                "tosteered.example.com",
+                "x.wild.example.com",
+                "y.sub.wild.example.com",
+                "ent.example.com",
+                "loop1.example.com",
+            ),
+            *(
+                "old.example.com",
+                "x.old.example.com",
+                "deleg.example.com",
+                "host.deleg.example.com",
+                "many.example.com",
+            ),
+            *("nothing.example.com", "Nothing.at.all.example.com", "ns1.nothing.example.com", "hostmaster.example.com"),
+            *("example.org", "com", "."),
+        ]
+    ),
+    st.from_regex(r"[a-zA-Z0-9-]{1,12}(\.[a-z]{1,5})?", fullmatch=True).map(lambda label: f"{label}.example.com"),
+)
+TYPES = st.sampled_from([1, 28, 1, 28, 15, 16, 2, 6, 5, 43, 65, 97, 255, 251, 252, 41, 4711])
+SUBNETS = st.one_of(
+    st.tuples(st.sampled_from(["10.1.7.0", "10.2.7.0", "10.3.0.0", "11.0.0.0", "192.0.2.0"]), st.integers(0, 32)),
+    st.tuples(
+        st.sampled_from(["2001:db8:2::", "2001:db8::", "2002:a02:700::", "::ffff:10.3.0.0"]), st.integers(0, 128)
+    ),
+).map(lambda pair: dns.edns.ECSOption(*pair))
+COOKIES = st.one_of(
+    st.binary(min_size=8, max_size=8),
+    st.sampled_from([0, 1000, 2000, 4000, -200, -400]).map(
+        lambda age: answer_cookie(b"12345678", RESOLVER, SECRETS, wall=WALL - age)
+    ),
+    st.just(answer_cookie(b"12345678", RESOLVER, SECRETS[1:], wall=WALL)),
+    st.binary(min_size=16, max_size=40),
+).map(lambda value: dns.edns.GenericOption(10, value))
+OTHERS = st.sampled_from(
+    [dns.edns.GenericOption(3, b""), dns.edns.GenericOption(12, bytes(9)), dns.edns.GenericOption(11, b"")]
+)
+OPTIONS = st.lists(SUBNETS | COOKIES | SUBNETS | COOKIES | OTHERS, max_size=3)
+
+
+@st.composite
+def queries(draw: st.DrawFn) -> bytes:
+    name, rrtype = draw(NAMES), draw(TYPES)
+    with_edns = draw(st.sampled_from([True, True, True, False]))
+    message = dns.message.make_query(
+        name, rrtype, use_edns=0 if with_edns else False, payload=draw(st.sampled_from([0, 512, 600, 1232, 4096]))
+    )
+    message.id = draw(st.integers(0, 65535))
+    message.flags = draw(st.sampled_from([0, 0x0100, 0x0110, 0x0020, 0x0400]))
+    if with_edns:
+        options: list[dns.edns.Option] = list(draw(OPTIONS))
+        message.use_edns(0, 0x8000 if draw(st.booleans()) else 0, message.payload, options=options)
+    return message.to_wire()
+
+
+@st.composite
+def broken(draw: st.DrawFn) -> bytes:
+    packet = bytearray(draw(queries()))
+    for _ in range(draw(st.integers(1, 3))):
+        kind, at, byte = (
+            draw(st.sampled_from(["set", "cut", "add"])),
+            draw(st.integers(0, len(packet))),
+            draw(st.integers(0, 255)),
+        )
+        if kind == "cut":
+            del packet[at:]
+        elif kind == "add" or at >= len(packet):
+            packet.insert(at, byte)
+        else:
+            packet[at] = byte
+    return bytes(packet)
+
+
+# --- properties -------------------------------------------------------------------------------------------------------
+
+
+def whole_way(
+    tables: Tables, decider: Decider, packet: bytes, keeper: Either | None = None, *, now: float = NOW
+) -> bytes | None:
+    return respond(
+        packet, source=RESOLVER, tcp=False, tables=tables, decider=decider, now=now, wall=WALL,
+        counters=new_counters(), keeper=keeper,
+    )  # fmt: skip
+
+
+def same_message(one: bytes, other: bytes | None) -> bool:
+    if one == other:
+        return True
+    if other is None or dns.message.from_wire(one).rcode() != dns.rcode.NXDOMAIN:
+        return False
+    return dns.message.from_wire(one).to_text() == dns.message.from_wire(other).to_text()
+
+
+@KINDS
+@given(packets=st.lists(st.tuples(queries() | broken(), st.sampled_from([None, *VIEWS])), max_size=25))
+@settings(max_examples=150)
+def test_what_it_answers_is_what_the_whole_way_answers(
+    tables: Tables, make: Callable[[Tables], Either], packets: list[tuple[bytes, View | None]]
+) -> None:
+    shelf, world = make(tables), VIEWS[0]
+    decider = Decider(tables.steering, world)
+    for packet, change in packets:
+        if change is not None:
+            decider.change(change, touched(world, difference(world, change), tables.steering.sites))
+            shelf.forget(decider.take_forgotten())
+            world = change
+        expected = whole_way(tables, Decider(tables.steering, world), packet)
+        for _ in range(2):
+            reply = shelf.take(packet, RESOLVER, now=NOW, wall=WALL)
+            if not isinstance(reply, Verdict):
+                assert reply is not None
+                assert same_message(reply, expected)
+            whole_way(tables, decider, packet, shelf)
+
+
+@given(
+    packets=st.lists(queries() | broken() | st.binary(max_size=60), max_size=25), rate=st.sampled_from([0.0, 2.0, 5.0])
+)
+@settings(max_examples=150)
+def test_compiled_and_plain_do_the_same_to_the_byte(tables: Tables, packets: list[bytes], rate: float) -> None:
+    plain, compiled = plain_shelf(tables, rate), hot_shelf(tables, rate)
+    deciders = [Decider(tables.steering, VIEWS[0]) for _ in range(2)]
+    for number, packet in enumerate([*packets, *packets]):
+        source = RESOLVER if number % 3 else bytes(15) + b"\1"
+        now, wall = NOW + number / 10, WALL + number * 100
+        assert plain.take(packet, source, now=now, wall=wall) == compiled.take(packet, source, now=now, wall=wall)
+        whole_way(tables, deciders[0], packet, plain)
+        whole_way(tables, deciders[1], packet, compiled)
+        assert len(plain) == len(compiled)
+    counted = new_counters() | {"limited": 0, "send_failed": 0}, new_counters() | {"limited": 0, "send_failed": 0}
+    plain.collect(counted[0])
+    compiled.collect(counted[1])
+    assert counted[0] == counted[1]
+
+
+# --- what is kept, and for how long -----------------------------------------------------------------------------------
+
+
+def query(name: str, rrtype: str = "A", subnet: str | None = None, **facts: int) -> bytes:
+    address, _, bits = (subnet or "").partition("/")
+    options: list[dns.edns.Option] | None = [dns.edns.ECSOption(address, int(bits))] if subnet else None
+    return dns.message.make_query(name, rrtype, use_edns=0, options=options, **facts).to_wire()
+
+
+@KINDS
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (query("www.example.com"), query("WWW.example.COM", subnet="10.2.7.0/24")),
+        (query("www.example.com", "AAAA"), query("www.example.com", "AAAA")),
+        (query("a.blogs.example.com", subnet="10.2.7.0/24"), query("a.blogs.example.com", subnet="10.2.200.0/25")),
+        (query("a.blogs.example.com", subnet="10.1.7.0/24"), query("a.blogs.example.com", subnet="11.7.7.0/24")),
+        (query("no.example.com"), query("quite.another.example.com", "TXT")),
+        (query("no.wild.example.com"), query("no.wild.example.com", subnet="10.2.7.0/24")),
+        (query("deleg.example.com"), query("deleg.example.com")),
+    ],
+)
+def test_the_second_who_asks_is_answered_at_once(
+    tables: Tables, make: Callable[[Tables], Either], first: bytes, second: bytes
+) -> None:
+    shelf, decider = make(tables), Decider(tables.steering, VIEWS[0])
+    assert shelf.take(first, RESOLVER, now=NOW, wall=WALL) is Verdict.PASS
+    whole_way(tables, decider, first, shelf)
+    for packet in (first, second):
+        reply = shelf.take(packet, RESOLVER, now=NOW, wall=WALL)
+        assert isinstance(reply, bytes)
+        assert same_message(reply, whole_way(tables, decider, packet))
+
+
+@KINDS
+def test_names_of_others_are_refused_at_once(tables: Tables, make: Callable[[Tables], Either]) -> None:
+    reply = make(tables).take(query("example.org"), RESOLVER, now=NOW, wall=WALL)
+    assert isinstance(reply, bytes)
+    assert dns.message.from_wire(reply).rcode() == dns.rcode.REFUSED
+
+
+@KINDS
+def test_an_answer_ends_when_time_may_change_it(tables: Tables, make: Callable[[Tables], Either]) -> None:
+    shelf, packet = make(tables), query("www.example.com")
+    question = packet[12:-11]
+    template = make_template(question, Answer())
+    assert template is not None
+    answers: Any = shelf.answers(NOW + 1)
+    shelf.add(answers, EVERYWHERE, template)
+    shelf.keep(question, answers)
+    assert isinstance(shelf.take(packet, RESOLVER, now=NOW + 0.9, wall=WALL), bytes)
+    assert shelf.take(packet, RESOLVER, now=NOW + 1, wall=WALL) is Verdict.PASS
+    shelf.forget([question, b"not there"])
+    assert len(shelf) == 0
+
+
+@KINDS
+def test_memory_is_bounded(tables: Tables, make: Callable[..., Either]) -> None:
+    shelf, template = make(tables, answers_max=10), make_template(b"", Answer())
+    assert isinstance(template, Template)
+    for number in range(25):
+        answers: Any = shelf.answers(1.0)
+        shelf.add(answers, number, template)
+        shelf.keep(b"%d" % number, answers)
+        shelf.keep_negative(b"%d" % number, template)
+        assert len(shelf) <= 10
+        assert answers.has(number)
+        assert not answers.has(EVERYWHERE)
+    shelf.clear()
+    assert len(shelf) == 0
+
+
+@KINDS
+def test_who_asks_too_fast_is_told_to_use_tcp_or_nothing_but_not_with_a_cookie(
+    tables: Tables, make: Callable[..., Either]
+) -> None:
+    shelf, packet = make(tables, 1.0), query("www.example.com")
+    taken = [shelf.take(packet, RESOLVER, now=NOW, wall=WALL) for _ in range(4)]
+    slipped = respond_truncated(packet, RESOLVER, tables, wall=WALL)
+    assert taken == [Verdict.PASS, slipped, None, slipped]
+    cookie = dns.edns.GenericOption(10, answer_cookie(b"12345678", RESOLVER, SECRETS, wall=WALL))
+    proved = dns.message.make_query("www.example.com", "A", use_edns=0, options=[cookie]).to_wire()
+    assert shelf.take(proved, RESOLVER, now=NOW, wall=WALL) is Verdict.PASS
+    assert shelf.take(b"junk", RESOLVER, now=NOW, wall=WALL) is Verdict.SLIP
+    counters = new_counters() | {"limited": 0, "send_failed": 0}
+    shelf.collect(counters)
+    assert counters["limited"] == 3
