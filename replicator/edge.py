@@ -26,6 +26,7 @@ from anycastle.replicator.edge_forward import FORWARD_PATH, HOP_HEADER, ForwardE
 from anycastle.replicator.edge_target import TargetError, Targets
 from anycastle.replicator.gate import Forward, Refuse, Serve
 from anycastle.replicator.listen import HTTP_LOG, bind_listener, serving
+from anycastle.replicator.round_trip import OnRoundTrip, RoundTrips
 from anycastle.replicator.settings import EdgeSettings, GroupSettings
 
 READS = frozenset(("GET", "HEAD", "OPTIONS"))
@@ -75,8 +76,10 @@ class Edge:
         *,
         forward: ForwardCall,
         on_request: Callable[[str], None] = lambda group: None,
+        on_round_trip: OnRoundTrip = lambda address, seconds: None,
     ) -> None:
-        """`forward` is `Links.forward`; `on_request` hears the group of each request that belongs to one."""
+        """`forward` is `Links.forward`; `on_request` hears the group of each request that belongs to one;
+        `on_round_trip` hears once of each connection from outside that was answered."""
         self.settings = settings
         self.answers: Counter[str] = Counter()
         """What became of requests (serve, write, forward, refuse, fault) -> how many."""
@@ -85,6 +88,7 @@ class Edge:
         self._gate = gate
         self._forward_call = forward
         self._on_request = on_request
+        self.round_trips = RoundTrips(on_round_trip)
         self._listeners: list[socket.socket] = []
         self._fences: asyncio.TaskGroup | None = None
 
@@ -130,7 +134,9 @@ class Edge:
         """A request from outside."""
         headers = fields.end_to_end(request.headers)
         headers = fields.with_client(headers, remote=request.remote or "unknown", scheme=request.scheme)
-        return await self._answer(request, request.raw_path, headers, hops="")
+        answer = await self._answer(request, request.raw_path, headers, hops="")
+        self.round_trips.look(request.transport)  # before it may close; links between members never come here
+        return answer
 
     async def handle_forwarded(self, request: web.BaseRequest) -> web.StreamResponse:
         """A request passed on by another member: `Links.edge_handler`. What it says of its client is believed."""

@@ -116,6 +116,7 @@ class Site:
         self.gate, self.application = Gate(), application
         self.forwarded: list[str] = []
         self.heard: list[str] = []
+        round_trips: list[tuple[str, float]] = settings.pop("heard_round_trip", [])
         self.forward: Callable[[str, ForwardRequest], Awaitable[aiohttp.ClientResponse]] = self.nowhere
         group = GroupSettings(
             name="blogs",
@@ -131,6 +132,7 @@ class Site:
             self.gate,
             forward=lambda member, request: self.forward(member, request),
             on_request=self.heard.append,
+            on_round_trip=lambda address, seconds: round_trips.append((address, seconds)),
         )
 
     async def nowhere(self, member: str, request: ForwardRequest) -> aiohttp.ClientResponse:
