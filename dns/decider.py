@@ -11,7 +11,7 @@ from typing import Any
 
 from anycastle.dns.geo import DEFAULT_PLACE
 from anycastle.dns.rank import Depends, may_hash
-from anycastle.dns.settings import SteeredName
+from anycastle.dns.settings import Policy, SteeredName
 from anycastle.dns.standing import Standing, in_flight, stand
 from anycastle.dns.steer import Decision, Match, Steering, choose
 from anycastle.dns.touched import Touched
@@ -64,7 +64,8 @@ class Choice:
     """With the scope of whoever asked first: `scope_bits` here is the client's own."""
     scope_bits: int
     place: int | None
-    """It holds for all clients of this place, with scopes of their own; None when a hash decided."""
+    """It holds for all clients of this place of the common map, with scopes of their own; None when a hash decided, or
+    another map."""
     name: Name
 
     @property
@@ -98,12 +99,15 @@ class Decider:
         if standpoint.hashed:
             decision = choose(self.steering, match, standpoint.standing, client, source_bits)
             return Choice(decision, decision.scope_bits, None, name)
-        place, scope_bits = self.steering.geo.find(client) if source_bits else (DEFAULT_PLACE, 0)
+        where = self.steering.map_of(match.rule)
+        place, scope_bits = where.find(client) if source_bits else (DEFAULT_PLACE, 0)
         known = standpoint.decisions.get(place)
         if known is None:
             known = choose(self.steering, match, standpoint.standing, client, source_bits)
             standpoint.decisions[place] = known
-        return Choice(known, scope_bits if known.depends is Depends.PLACE else 0, place, name)
+        by_place = known.depends is Depends.PLACE
+        kept_by = None if by_place and where is not self.steering.geo else place
+        return Choice(known, scope_bits if by_place else 0, kept_by, name)
 
     def change(self, view: View, touched: Touched) -> None:
         """Go on with another view."""
@@ -114,6 +118,13 @@ class Decider:
         else:
             gone = list(self._content.touched(touched.prefixes))
         for key in gone:
+            self._forget(key)
+
+    def lay(self, steering: Steering) -> None:
+        """Go on with another map for names that go by speed; all else in the steering is as it was."""
+        self.steering = steering
+        self._shared = {kind: held for kind, held in self._shared.items() if kind.policy is not Policy.FASTEST}
+        for key in [key for key, name in self._names.items() if name.match.rule.policy is Policy.FASTEST]:
             self._forget(key)
 
     def take_forgotten(self) -> list[bytes]:

@@ -38,8 +38,8 @@ def explain(tables: Tables, view: View, name: str, type: str, client: str, *, no
     the first answer, or None); scope (bits); steered_by (the rule's name, or None); chosen (sites); none_used (the
     policy used because no site was eligible, or None); ttl_reason; place (which map, or line of it, gave the client its
     order of sites); sites (one mapping for each candidate, the best first: site, eligible, rank, reason, and what ranks
-    are made of: kilometres or None, cost, weight, load, soft_load, hard_load). Raises DnsError when the question makes
-    no sense.
+    are made of: kilometres or None, round_trip_milliseconds and connections or None, cost, weight, load, soft_load,
+    hard_load). Raises DnsError when the question makes no sense.
     """
     packet, source = _make_query(name, type, client)
     query = parse_query(packet)
@@ -79,13 +79,14 @@ def _why(outcome: Outcome, steering: Steering, view: View, client: bytes) -> dic
         "chosen": list(decision.sites),
         "none_used": decision.none_used.value if decision.none_used is not None else None,
         "ttl_reason": decision.ttl_reason,
-        "place": steering.geo.why(client),
+        "place": steering.map_of(outcome.match.rule).why(client),
         "sites": [
             {
                 "site": reason.site,
                 "eligible": reason.eligible,
                 "rank": reason.rank,
                 **_inputs(steering.sites[reason.site], place, view),
+                **_measured(steering, reason.site, client),
                 "reason": reason.text,
             }
             for reason in decision.reasons
@@ -106,6 +107,15 @@ def _inputs(site: SteeredSite, place: Source | None, view: View) -> dict[str, An
         "load": round(state.load, 1) if state is not None else None,
         "soft_load": site.soft_load,
         "hard_load": site.hard_load,
+    }
+
+
+def _measured(steering: Steering, site: str, client: bytes) -> dict[str, Any]:
+    """What the map for `fastest` goes by, shown for every policy: who thinks of changing to it wants to see it."""
+    reading = steering.fastest.reading(client, site) if steering.fastest is not None else None
+    return {
+        "round_trip_milliseconds": round(reading.milliseconds, 3) if reading is not None else None,
+        "connections": round(reading.connections, 1) if reading is not None else None,
     }
 
 

@@ -17,9 +17,10 @@ _LENGTH = struct.Struct("!I")
 
 
 class Kind(enum.IntEnum):
-    """To the worker: SETUP once, TABLES as often as they change, VIEW first and then each CHANGE of it.
+    """To the worker: SETUP once, TABLES as often as they change, VIEW first and then each CHANGE of it, RTT at times.
 
-    From it: REPORT, as its heartbeat.
+    RTT is an `anycastle.dns.fastest.Overlay` over the map of the last TABLES, which take the one before off. From the
+    worker: REPORT, as its heartbeat.
     """
 
     SETUP = 1
@@ -27,6 +28,7 @@ class Kind(enum.IntEnum):
     VIEW = 3
     REPORT = 4
     CHANGE = 5
+    RTT = 6
 
 
 class Setup(msgspec.Struct, frozen=True, kw_only=True):

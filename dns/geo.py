@@ -117,10 +117,11 @@ class Geo:
 
         It lies inside one leaf of the map and is at least HASH_BITS long, so these networks do not overlap either.
         """
-        _, bits = self._find(address, HASH_BITS_4, HASH_BITS_6)
-        unused_bits = len(address) * 8 - bits
-        masked = int.from_bytes(address) >> unused_bits << unused_bits
-        return bits, bytes((bits,)) + masked.to_bytes(len(address))
+        return hashed_network(address, self._find(address, HASH_BITS_4, HASH_BITS_6)[1])
+
+    def leaf(self, version: int, address: int) -> tuple[int, int]:
+        """For walking the map: the place of an address (below 0 as in `runs6`) and the bits of its network."""
+        return (self.runs4 if version == 4 else self.runs6).look(address)
 
     def _find(self, address: bytes, least_bits_4: int, least_bits_6: int) -> tuple[int, int]:
         number = int.from_bytes(address)
@@ -175,6 +176,13 @@ def build(default: tuple[str, ...], *layers: Iterable[Span]) -> Geo:
     inside = {-1 - index: -1 - index if one_place is None else one_place for index in range(len(EMBEDDINGS))}
     runs6 = _renumbered(source6, place_of | inside)
     return Geo(places, runs4, runs6, Sources(tuple(numbered.every), source4, source6))
+
+
+def hashed_network(address: bytes, bits: int) -> tuple[int, bytes]:
+    """The length of a network around an address, and the bytes that stand for it in a hash."""
+    unused_bits = len(address) * 8 - bits
+    masked = int.from_bytes(address) >> unused_bits << unused_bits
+    return bits, bytes((bits,)) + masked.to_bytes(len(address))
 
 
 def inner_address(address: bytes) -> bytes:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from anycastle.dns.errors import DnsError
+from anycastle.dns.fastest import Fastest
 from anycastle.dns.geo import EMBEDDINGS, Geo
 from anycastle.dns.rank import Depends
 from anycastle.dns.settings import Network, SteeredName
@@ -35,7 +36,7 @@ def map_page(steering: Steering, view: View, name: str, after: str, limit: int, 
     match = steering.match(tuple(name.encode("ascii", "replace").lower().rstrip(b".").split(b".")))
     if match is None:
         raise DnsError(f"{name} is not steered: expected one of [[names]], as in {_example(steering)}")
-    rows = _rows(steering.geo, _behind(after), limit)
+    rows = _rows(steering.map_of(match.rule), _behind(after), limit)
     told = _Told(steering, match, view, now)
     return {
         "name": name,
@@ -62,11 +63,11 @@ class _Told:
             return {"order": [], "chosen": [], "by_hash": False, "why": why}
         if row.place not in self._known:
             self._known[row.place] = self._decided(row)
-        source = self._steering.geo.source(row.network.network_address.packed)
-        return {**self._known[row.place], **({"why": source.why} if source is not None else {})}
+        where = self._steering.map_of(self._match.rule)
+        return {**self._known[row.place], "why": where.why(row.network.network_address.packed)}
 
     def _decided(self, row: Row) -> dict[str, Any]:
-        place = self._steering.geo.places[row.place]
+        place = self._steering.map_of(self._match.rule).places[row.place]
         address = row.network.network_address.packed
         decision = choose(self._steering, self._match, self._standing, address, row.network.max_prefixlen)
         by_hash = decision.depends is Depends.NETWORK
@@ -74,17 +75,16 @@ class _Told:
             "order": [site for site in place.order if site in self._names],
             "chosen": [] if by_hash else list(decision.sites),
             "by_hash": by_hash,
-            "why": place.why,
         }
 
 
-def _rows(geo: Geo, start: tuple[int, int] | None, limit: int) -> list[Row]:
+def _rows(where: Geo | Fastest, start: tuple[int, int] | None, limit: int) -> list[Row]:
     rows: list[Row] = []
     while start is not None and len(rows) < limit:
         version, address = start
-        runs = geo.runs4 if version == 4 else geo.runs6
-        place, bits = runs.look(address)
-        first = address >> (runs.width - bits) << (runs.width - bits)
+        place, bits = where.leaf(version, address)
+        unused_bits = (32 if version == 4 else 128) - bits
+        first = address >> unused_bits << unused_bits
         network: Network = (
             ipaddress.IPv4Network((first, bits)) if version == 4 else ipaddress.IPv6Network((first, bits))
         )

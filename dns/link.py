@@ -49,11 +49,12 @@ class WorkerLink:
         self._view: View | None = None
         self._view_sent: View | None = None
         """What the present process has."""
+        self._overlay = b""
         self._tables_sent = 0
         self._tables_taken = 0
         """Both of the present process."""
         self._unsent: dict[Kind, bytes] = {}
-        """SETUP and TABLES."""
+        """SETUP, TABLES and RTT."""
         self._wanted = asyncio.Event()
         self._process: Process | None = None
         self._control: socket.socket | None = None
@@ -64,6 +65,13 @@ class WorkerLink:
 
     def want_tables(self, payload: bytes) -> None:
         self._tables = self._unsent[Kind.TABLES] = payload
+        self._overlay = b""
+        self._unsent.pop(Kind.RTT, None)  # it was made over the former map
+        self._wanted.set()
+
+    def want_overlay(self, payload: bytes) -> None:
+        """What is measured, laid over the map of the tables last given."""
+        self._overlay = self._unsent[Kind.RTT] = payload
         self._wanted.set()
 
     def want_view(self, view: View) -> None:
@@ -115,6 +123,8 @@ class WorkerLink:
             theirs.close()
         self._control = ours
         self._unsent = {Kind.SETUP: msgspec.msgpack.encode(self._setup), Kind.TABLES: self._tables}
+        if self._overlay:
+            self._unsent[Kind.RTT] = self._overlay
         self._view_sent = None
         self._wanted.set()
 
@@ -150,11 +160,10 @@ class WorkerLink:
 
     async def _send_unsent(self) -> None:
         self._wanted.clear()
-        for kind in (Kind.SETUP, Kind.TABLES):
-            payload = self._unsent.pop(kind, None)
-            if payload is not None:
-                self._tables_sent += kind is Kind.TABLES
-                await self._send(kind, payload)
+        # Looked at anew each time: an overlay must not overtake tables that were wanted while others were sent.
+        while kinds := [kind for kind in (Kind.SETUP, Kind.TABLES, Kind.RTT) if kind in self._unsent]:
+            self._tables_sent += kinds[0] is Kind.TABLES
+            await self._send(kinds[0], self._unsent.pop(kinds[0]))
         view, sent = self._view, self._view_sent
         if view is not None and view is not sent:
             self._view_sent = view

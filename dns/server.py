@@ -83,6 +83,11 @@ class DnsServer:
         for link in self._links:
             link.want_view(view)
 
+    def publish_measured(self, payload: bytes) -> None:
+        """An overlay over the map of the tables last given, for all workers; `replace` takes it off."""
+        for link in self._links:
+            link.want_overlay(payload)
+
     async def replace(self, tables: Tables) -> None:
         """New tables (a reload), for all workers; then secondaries are told."""
         payload = await asyncio.to_thread(_pickled, tables)

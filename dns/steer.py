@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import assert_never
 
+from anycastle.dns.fastest import Fastest
 from anycastle.dns.geo import DEFAULT_PLACE, Geo, Place
 from anycastle.dns.rank import Depends, may_hash, rank
 from anycastle.dns.settings import Address, NoneEligible, Policy, SteeredName, SteeredSite
@@ -76,6 +77,8 @@ class Steering:
     exact: dict[tuple[bytes, ...], SteeredName]
     wildcards: dict[tuple[bytes, ...], SteeredName]
     """By the labels behind the star."""
+    fastest: Fastest | None = None
+    """The map for `fastest`, over `geo`; None while nothing is measured."""
 
     @classmethod
     def build(cls, names: tuple[SteeredName, ...], sites: tuple[SteeredSite, ...], geo: Geo) -> "Steering":
@@ -102,6 +105,10 @@ class Steering:
                 return Match(rule, (star,), rule.content.replace("{1}", star).encode())
         return None
 
+    def map_of(self, rule: SteeredName) -> Geo | Fastest:
+        """The map that decides for a name's clients."""
+        return self.fastest if self.fastest is not None and rule.policy is Policy.FASTEST else self.geo
+
     def candidates(self, rule: SteeredName) -> tuple[SteeredSite, ...]:
         """The sites that a name may use, in failover order."""
         return tuple(self.sites[name] for name in rule.sites) if rule.sites else tuple(self.sites.values())
@@ -119,18 +126,20 @@ def decide(steering: Steering, match: Match, client: bytes, source_bits: int, vi
 
 def choose(steering: Steering, match: Match, standing: Standing, client: bytes, source_bits: int) -> Decision:
     """Ranks what stands for one client."""
-    number, scope_bits = steering.geo.find(client) if source_bits else (DEFAULT_PLACE, 0)
-    place = steering.geo.places[number]
+    where = steering.map_of(match.rule)
+    number, scope_bits = where.find(client) if source_bits else (DEFAULT_PLACE, 0)
+    place = where.places[number]
     if not standing.eligible:
         return _none_eligible(steering, standing, place, scope_bits)
     network_bits, network = scope_bits, b""
     if source_bits and may_hash(match.rule, standing.loads):
-        network_bits, network = steering.geo.find_client_network(client)
+        network_bits, network = where.find_client_network(client)
     name = " ".join((match.rule.name, *match.captures))
     ranking = rank(match.rule, standing.eligible, standing.loads, place, name=name, network=network)
     scope = {Depends.NOTHING: 0, Depends.PLACE: scope_bits, Depends.NETWORK: network_bits}[ranking.depends]
+    known = client if source_bits else b""
     ranked = (
-        Reason(site, True, position, _why_ranked(steering.sites[site], standing, place))
+        Reason(site, True, position, _why_ranked(steering.sites[site], standing, place, where, known))
         for position, site in enumerate(ranking.sites, start=1)
     )
     left_out = (Reason(site, False, None, why) for site, why in standing.barred.items())
@@ -195,7 +204,7 @@ def _none_eligible(steering: Steering, standing: Standing, place: Place, scope_b
     return _decision(steering, standing, chosen, scope, depends, reasons, policy)
 
 
-def _why_ranked(site: SteeredSite, standing: Standing, place: Place) -> str:
+def _why_ranked(site: SteeredSite, standing: Standing, place: Place, where: Geo | Fastest, client: bytes) -> str:
     """Why an eligible site stands where it stands."""
     rule = standing.rule
     match rule.policy:
@@ -203,6 +212,8 @@ def _why_ranked(site: SteeredSite, standing: Standing, place: Place) -> str:
             text = f"by closeness ({place.why})"
         case Policy.FASTEST:
             text = f"by closeness, as nothing is measured ({place.why})"
+            if isinstance(where, Fastest) and client:
+                text = where.why_ranked(client, site.name)
         case Policy.CHEAPEST:
             text = f"by cost {site.cost:g}, then closeness ({place.why})"
         case Policy.FAILOVER:

@@ -5,9 +5,12 @@ Law: all or nothing. `build_tables` makes the whole new state aside; any error k
 
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+import msgspec
 
 from anycastle.dns.cookie import SECRET_BYTES
+from anycastle.dns.fastest import Detail, Overlay, opened
 from anycastle.dns.rrset import DS, NS
 from anycastle.dns.settings import DnsSettings, TransferSettings, TsigKey
 from anycastle.dns.steer import Steering
@@ -50,6 +53,13 @@ class Tables:
                 return None
             position += name[position] + 1
         return zone
+
+
+def with_fastest(tables: Tables, payload: bytes, detail: Detail | None = None) -> Tables:
+    """The same, with an overlay (encoded in MessagePack) that was made over the map of these tables."""
+    steering = tables.steering
+    fastest = opened(steering.geo, msgspec.msgpack.decode(payload, type=Overlay), detail)
+    return replace(tables, steering=replace(steering, fastest=fastest))
 
 
 def build_tables(settings: DnsSettings) -> Tables:

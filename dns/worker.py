@@ -24,7 +24,7 @@ from anycastle.dns.respond import has_valid_cookie, new_counters, respond, respo
 from anycastle.dns.secondary import COUNTERS as SECONDARY_COUNTERS
 from anycastle.dns.secondary import concerns, respond_secondary
 from anycastle.dns.stream import Streams
-from anycastle.dns.tables import Tables
+from anycastle.dns.tables import Tables, with_fastest
 from anycastle.dns.touched import touched
 from anycastle.dns.udp import IS_COMPILED, UdpPath, make_limiter, make_path
 from anycastle.dns.view_change import ViewChange, applied
@@ -201,6 +201,8 @@ class Worker:
                 self._decider = None
             case Kind.CHANGE:
                 self._change(msgspec.msgpack.decode(payload, type=ViewChange))
+            case Kind.RTT:
+                self._lay(payload)
             case Kind.REPORT:
                 raise AssertionError("only workers report")
 
@@ -210,6 +212,14 @@ class Worker:
         before, self._view = self._view, applied(self._view, change)
         if self._decider is not None and self._path is not None:
             self._decider.change(self._view, touched(before, change, self._decider.steering.sites))
+            self._path.shelf.forget(self._decider.take_forgotten())
+
+    def _lay(self, overlay: bytes) -> None:
+        """Only names that go by speed are decided anew."""
+        assert self._tables is not None, "an overlay follows its tables"
+        self._tables = with_fastest(self._tables, overlay)
+        if self._decider is not None and self._path is not None:
+            self._decider.lay(self._tables.steering)
             self._path.shelf.forget(self._decider.take_forgotten())
 
     def _begin(self, setup: Setup) -> None:

@@ -16,7 +16,19 @@ from anycastle.health.report import Snapshot
 from anycastle.health.view import Health
 
 PARTS = ("app", "bgp", "dns", "edge", "health", "replicator")
-UNITS = ("bool", "bytes", "connections", "entries", "generation", "paths", "per_second", "routes", "seconds", "total")
+UNITS = (
+    "bool",
+    "bytes",
+    "connections",
+    "entries",
+    "generation",
+    "networks",
+    "paths",
+    "per_second",
+    "routes",
+    "seconds",
+    "total",
+)
 NAME = re.compile(rf"anycastle_({'|'.join(PARTS)})_[a-z0-9]+(_[a-z0-9]+)*_({'|'.join(UNITS)})")
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

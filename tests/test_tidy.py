@@ -20,6 +20,8 @@ CORES = {
         "rrset",
         "reply",
         "geo",
+        "measured",
+        "fastest",
         "closeness",
         "rank",
         "standing",

@@ -38,6 +38,7 @@ from anycastle.replicator.message import PROTOCOL, Hello
 from anycastle.replicator.peer import Links
 from anycastle.replicator.replica import Replica
 from anycastle.replicator.schema import LedgerError
+from anycastle.round_trips import MAKE_PAUSE, MAKE_SECONDS, ClientRoundTrips
 from anycastle.world import Facts, build_view, differs, is_worse, news
 
 log = logging.getLogger("anycastle.app")
@@ -110,6 +111,7 @@ class Member:
         self.prober = Prober(settings.health, clock=clock, on_result=self._probed)
         self.replica = Replica(replica, self.ledger, clock=clock, on_change=self.note, on_gossip=self._heard)
         undo.callback(self.replica.close)
+        self.round_trips = ClientRoundTrips(settings.member, replica.sites, config.names, clock=clock)
         self.links = self._make_links()
         self.links.bind()
         self.edge = self._make_edge()
@@ -150,6 +152,7 @@ class Member:
             self.replica,
             forward=self.links.forward,
             on_request=lambda _: self.requests.append(self.clock.now()),
+            on_round_trip=self.round_trips.sampled,
         )
         edge.bind()
         self.links.edge_handler = edge.handle_forwarded
@@ -159,6 +162,8 @@ class Member:
         if isinstance(event, LinkUp | LinkDown):
             self.link_since[event.member] = self.clock.now()
             self.heard.pop(event.member, None)
+            if isinstance(event, LinkUp):
+                self.round_trips.tell_all()
             log.info("event=%s peer=%s", "link-up" if isinstance(event, LinkUp) else "link-down", event.member)
             self.note()
         self.replica.feed(event)
@@ -231,6 +236,7 @@ class Member:
             await self.dns.start(self.tables, self.view)
             background.append(tasks.create_task(self.dns.run()))
             self.dns.publish(self.view)  # it may have moved on while the workers started
+            background.append(tasks.create_task(self._map_round_trips(self.dns)))
         if self.announcer is not None:
             self._announcing = outer.create_task(self.announcer.run())
 
@@ -357,6 +363,8 @@ class Member:
     async def _talk(self) -> None:
         while True:
             self.tell_now()
+            if measured := self.round_trips.untold():
+                self.replica.gossip(talk.encode(measured))
             await asyncio.sleep(TALK_SECONDS)
 
     def _heard(self, member: str, payload: bytes) -> None:
@@ -367,6 +375,9 @@ class Member:
             if self.talk_refused == 1:
                 log.warning("peer=%s event=refused-gossip reason=%s", member, error)
             return
+        if not isinstance(said, talk.Talk):
+            self.round_trips.hear(member, said)
+            return
         now = self.clock.now()
         self.heard[member] = (said, now)
         self.judge.hear(member, said.observations, now=now)
@@ -376,6 +387,17 @@ class Member:
             except LedgerError as error:  # in force all the same, and the others say it again after a restart
                 log.error("event=drains-not-kept reason=%s", error)
         self.note()
+
+    async def _map_round_trips(self, dns: DnsServer) -> None:
+        """Gives the nameserver what is measured, laid over the map of its present tables."""
+        while True:
+            began, tables = self.clock.now(), self.tables
+            found = await self.round_trips.next_map(tables) if tables is not None else None
+            if found is not None and tables is self.tables:  # else a reload came between, and takes the map off
+                self.tables, overlay = found
+                if overlay is not None:
+                    dns.publish_measured(overlay)
+            await asyncio.sleep(max(MAKE_SECONDS, MAKE_PAUSE * (self.clock.now() - began)))
 
     def _probed(self, result: Result) -> None:
         self.judge.observe(result, now=self.clock.now())
@@ -403,7 +425,8 @@ class Member:
             },
         }
         if self.edge is not None:
-            found["edge"] = dict(self.edge.answers)
+            measured = {"round_trips": self.edge.round_trips.sampled, **self.round_trips.counters()}
+            found["edge"] = dict(self.edge.answers) | measured
         if self.dns is not None:
             found["dns"] = {what: n for what, n in self.dns.counters().items() if what != "tcp_connections"}
         if self.announcer is not None:
@@ -415,9 +438,9 @@ class Member:
 
     def levels(self) -> dict[str, dict[str, int]]:
         """Part -> what -> how it stands now."""
-        found = {"replicator": self.replica.levels()}
+        found = {"replicator": self.replica.levels()} | self.round_trips.levels()
         if self.dns is not None:
-            found["dns"] = {
+            found["dns"] |= {
                 "tcp_open_connections": self.dns.counters().get("tcp_connections", 0),
                 "zones_loaded": len(self.tables.zones) if self.tables else 0,
                 "reload_refused_bool": int(bool(self.reload_refused)),

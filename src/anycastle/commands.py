@@ -215,15 +215,24 @@ def explain(options: argparse.Namespace) -> int:
         (
             site["site"],
             "yes" if site["eligible"] else "no",
-            *("-" if site[key] is None else site[key] for key in ("rank", "kilometres", "cost", "weight")),
+            *("-" if site[key] is None else site[key] for key in ("rank", "kilometres")),
+            _round_trip(site),
+            site["cost"],
+            site["weight"],
             _load(site),
             site["reason"],
         )
         for site in answer["sites"]
     ]
     if rows:
-        _show("", ("site", "eligible", "rank", "km", "cost", "weight", "load", "why"), rows)
+        _show("", ("site", "eligible", "rank", "km", "rtt", "cost", "weight", "load", "why"), rows)
     return 0
+
+
+def _round_trip(site: Json) -> str:
+    """As measured at the site's edge, with the connections behind it."""
+    milliseconds = site["round_trip_milliseconds"]
+    return "-" if milliseconds is None else f"{milliseconds:.1f} ms ({site['connections']:.0f})"
 
 
 def _load(site: Json) -> str:

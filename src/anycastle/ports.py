@@ -176,6 +176,7 @@ class Ports:
             warnings = await asyncio.to_thread(unraised, member.tables.zones, tables.zones) if member.tables else ()
             await member.dns.replace(tables)
             member.tables = tables
+        member.round_trips.use(config.names)
         for warning in warnings:
             log.warning("event=reload-warning text=%r", warning)
         log.info("event=reload needs_restart=%s", ",".join(restart) or "-")

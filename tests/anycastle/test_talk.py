@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from anycastle.health.drain import Override
 from anycastle.health.observe import Observation
 from anycastle.health.view import Health
-from anycastle.talk import PREFIXES_MAX, Talk, TalkError, decode, encode
+from anycastle.talk import MEASURED_MAX, PREFIXES_MAX, Measured, Talk, TalkError, decode, encode
 
 words = st.text(max_size=20)
 observations = st.builds(Observation, words, words, st.sampled_from(Health), words, st.floats(0, 1e6))
@@ -59,3 +59,47 @@ def test_impossible_claims_are_refused(changes: dict[str, object]) -> None:
 
 def test_a_later_version_may_say_more() -> None:
     assert decode(said(weather="fine")).load == 0.0
+
+
+networks = st.one_of(st.binary(min_size=3, max_size=3), st.binary(min_size=6, max_size=6))
+measurements = st.builds(Measured, networks, st.integers(1, 10_000_000), st.integers(1, 1_000_000))
+
+
+@given(st.lists(measurements, max_size=MEASURED_MAX).map(tuple))
+def test_round_trips_are_heard_as_they_were_said(measured: tuple[Measured, ...]) -> None:
+    payload = encode(measured)
+    assert decode(payload) == measured
+    assert len(payload) < 2048
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        [b"abc", 0, 1],
+        [b"abc", -5, 1],
+        [b"abc", 10_000_001, 1],
+        [b"abc", 5.5, 1],
+        [b"abc", float("nan"), 1],
+        [b"abc", 5, 0],
+        [b"abc", 5, 1_000_001],
+        [b"abc", 5, True],
+        [b"abcd", 5, 1],
+        [b"", 5, 1],
+        [b"abcdefg", 5, 1],
+        ["abc", 5, 1],
+        [b"abc", 5],
+        [b"abc", 5, 1, "more"],
+        b"abc",
+    ],
+    ids=str,
+)
+def test_impossible_round_trips_are_refused(claim: object) -> None:
+    fine = [b"abc", 5, 1]
+    assert decode(msgspec.msgpack.encode([fine])) == (Measured(b"abc", 5, 1),)
+    with pytest.raises(TalkError):
+        decode(msgspec.msgpack.encode([fine, claim]))
+
+
+def test_too_many_round_trips_are_refused() -> None:
+    with pytest.raises(TalkError):
+        decode(encode((Measured(b"abc", 5, 1),) * (MEASURED_MAX + 1)))

@@ -1,6 +1,7 @@
 """The whole nameserver: real worker processes, with kdig as the client."""
 
 import asyncio
+import math
 import os
 import re
 import signal
@@ -12,11 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import dns.message
+import msgspec
 import pytest
 
 from anycastle.clock import SystemClock
 from anycastle.dns.errors import DnsError
+from anycastle.dns.fastest import lay
 from anycastle.dns.server import DnsServer
+from anycastle.dns.settings import Policy, SteeredName
 from anycastle.dns.tables import build_tables
 from anycastle.health.view import View
 from tests.dns.world import make_settings, make_view
@@ -135,6 +139,32 @@ async def test_a_killed_worker_is_started_anew_with_what_is_in_force(tmp_path: P
         await until(lambda: server.healthy() == "" and server.counters()["queries"] == 2)
         assert server.counters()["worker_restarts"] == 1
         assert worker_pids() != [pid]
+
+
+async def test_a_worker_started_anew_knows_what_is_measured(tmp_path: Path) -> None:
+    rules = (SteeredName(name="shop.example.com", policy=Policy.FASTEST),)
+    question = ("+short", "+subnet=10.1.7.0/24", "shop.example.com", "A")
+    async with serving(tmp_path, names=rules) as server:
+        tables = build_tables(make_settings(tmp_path, names=rules))
+        known = {
+            site: {bytes((10, 1, 7)): (math.log(seconds), 50.0, 0.0)}
+            for site, seconds in (("ams", 0.09), ("nyc", 0.01))
+        }
+        assert await kdig(server, *question) == "192.0.2.10\n"
+        server.publish_measured(msgspec.msgpack.encode(lay(tables.steering.geo, known, now=0.0)[0]))
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while await kdig(server, *question) != "192.0.2.20\n":
+                pass
+        (pid,) = worker_pids()
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: server.counters()["worker_restarts"] == 1)
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while await kdig(server, *question) != "192.0.2.20\n":
+                pass
+        await server.replace(tables)
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while await kdig(server, *question) != "192.0.2.10\n":
+                pass
 
 
 async def test_a_stopped_worker_is_not_healthy(tmp_path: Path) -> None:

@@ -1,21 +1,26 @@
 """One worker process by itself, spoken to as the control process does."""
 
+import math
 import pickle
 import select
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import dns.edns
 import dns.message
 import msgspec
 import pytest
 
 from anycastle.clock import SystemClock
 from anycastle.dns.bind import WorkerSockets, bind_all
+from anycastle.dns.fastest import lay
 from anycastle.dns.frame import FrameBuffer, Kind, Report, Setup, encode_frame
+from anycastle.dns.settings import Policy, SteeredName
 from tests.dns.world import make_tables, make_view
 
 DEADLINE_SECONDS = 15.0
@@ -103,3 +108,42 @@ def test_idle_connections_are_closed_and_a_hostile_packet_harms_nobody(tmp_path:
             pass
         assert query.is_response(dns.message.from_wire(reply))
         assert process.poll() is None
+
+
+def test_measured_networks_are_taken_up_and_new_tables_take_them_off(tmp_path: Path) -> None:
+    rule = SteeredName(name="shop.example.com", policy=Policy.FASTEST)
+    tables = make_tables(tmp_path, names=(rule,))
+    known = {
+        site: {bytes((10, 1, 7)): (math.log(seconds), 50.0, 0.0)} for site, seconds in (("ams", 0.09), ("nyc", 0.01))
+    }
+    overlay, _ = lay(tables.steering.geo, known, now=0.0)
+    tables_frame = encode_frame(Kind.TABLES, pickle.dumps(tables))
+    overlay_frame = encode_frame(Kind.RTT, msgspec.msgpack.encode(overlay))
+    with worker() as (_, control, sockets), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(DEADLINE_SECONDS)
+
+        def told(network: str) -> tuple[str, int]:
+            """The address, and the scope."""
+            option = dns.edns.ECSOption(network, 24)
+            query = dns.message.make_query("shop.example.com", "A", use_edns=0, options=[option])
+            client.sendto(query.to_wire(), sockets.udp[0].getsockname())
+            reply = dns.message.from_wire(client.recv(4096))
+            scope = next(each.scopelen for each in reply.options if isinstance(each, dns.edns.ECSOption))
+            return str(reply.answer[0][0]), scope
+
+        def until(expected: tuple[str, int]) -> None:
+            deadline = time.monotonic() + DEADLINE_SECONDS
+            while told("10.1.7.0") != expected:
+                assert time.monotonic() < deadline, expected
+
+        control.sendall(tables_frame + view_frame(1))
+        until(("192.0.2.10", 15))
+        control.sendall(overlay_frame)
+        until(("192.0.2.20", 24))
+        assert told("10.1.8.0") == ("192.0.2.10", 21)
+        control.sendall(view_frame(2))
+        assert told("10.1.7.0") == ("192.0.2.20", 24)
+        control.sendall(tables_frame)
+        until(("192.0.2.10", 15))
+        control.sendall(tables_frame + overlay_frame)
+        until(("192.0.2.20", 24))
