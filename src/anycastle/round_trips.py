@@ -48,6 +48,11 @@ class ClientRoundTrips:
     def use(self, names: Iterable[SteeredName]) -> None:
         """These are the steered names from now on: without one that goes by speed nothing is kept, told or made."""
         self._wanted = any(name.policy is Policy.FASTEST for name in names)
+        if not self._wanted:
+            self._untold.clear()
+            self._detail = NO_DETAIL
+            for each in self.sites.values():
+                each.numbers.clear()
 
     def sampled(self, address: str, round_trip_seconds: float) -> None:
         """One connection at the edge here."""

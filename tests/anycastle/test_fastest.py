@@ -1,6 +1,7 @@
 """The whole way of a number: a real line with a lag, two members' edges, what they tell each other, the answer."""
 
 import http.client
+import urllib.request
 from collections.abc import Iterator
 
 import dns.edns
@@ -86,6 +87,13 @@ def test_clients_go_to_the_site_that_is_faster_for_them_not_to_the_closest(two: 
         rows = made.run("explain", NAME, "--all-networks", "--json", site=site).out.splitlines()
         assert any('"network": "198.18.0.0/24"' in row and '"chosen": ["nyc"]' in row for row in rows)
 
-    # A worker that starts anew, and a reload, have the map again.
+    # The numbers are where an operator looks for them.
+    with urllib.request.urlopen(f"http://{ADDRESS}:{made.sites['nyc'].dashboard}/metrics", timeout=10) as scraped:
+        lines = scraped.read().decode().splitlines()
+    assert "anycastle_dns_ranked_networks 1.0" in lines
+    assert "anycastle_edge_measured_networks 1.0" in lines
+    counted = next(float(each.split()[1]) for each in lines if each.startswith("anycastle_edge_round_trips_total "))
+    assert counted >= 1 + CONNECTIONS_MIN
+
     made.run("reload", site="ams")
     until(lambda: sent_to(made, "ams") == (addresses["nyc"], 24), "after the reload the map is laid again")

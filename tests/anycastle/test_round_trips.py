@@ -100,6 +100,10 @@ def test_without_a_name_that_goes_by_speed_nothing_is_kept_or_told() -> None:
     told.use(NAMES)
     measured(told, 12.3)
     assert len(told.untold()) == 1
+    measured(told, 12.3)
+    told.use(())
+    assert told.untold() == ()
+    assert told.levels()["edge"]["measured_networks"] == 0
 
 
 def test_a_site_speaks_for_itself_only_and_a_witness_for_nobody() -> None:
