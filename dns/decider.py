@@ -64,8 +64,9 @@ class Choice:
     """With the scope of whoever asked first: `scope_bits` here is the client's own."""
     scope_bits: int
     place: int | None
-    """It holds for all clients of this place of the common map, with scopes of their own; None when a hash decided, or
-    another map."""
+    """It holds for all clients of this place of the name's map, with scopes of their own; None when a hash decided."""
+    by_speed: bool
+    """The name's map is the one for `fastest`."""
     name: Name
 
     @property
@@ -98,16 +99,15 @@ class Decider:
         standpoint = name.standpoint
         if standpoint.hashed:
             decision = choose(self.steering, match, standpoint.standing, client, source_bits)
-            return Choice(decision, decision.scope_bits, None, name)
+            return Choice(decision, decision.scope_bits, None, False, name)
         where = self.steering.map_of(match.rule)
         place, scope_bits = where.find(client) if source_bits else (DEFAULT_PLACE, 0)
         known = standpoint.decisions.get(place)
         if known is None:
             known = choose(self.steering, match, standpoint.standing, client, source_bits)
             standpoint.decisions[place] = known
-        by_place = known.depends is Depends.PLACE
-        kept_by = None if by_place and where is not self.steering.geo else place
-        return Choice(known, scope_bits if by_place else 0, kept_by, name)
+        scope = scope_bits if known.depends is Depends.PLACE else 0
+        return Choice(known, scope, place, where is not self.steering.geo, name)
 
     def change(self, view: View, touched: Touched) -> None:
         """Go on with another view."""

@@ -31,7 +31,7 @@ WHY = "measured round-trip times"
 _GAP = 0
 """The value of what the overlay says nothing of; others count from 1."""
 _WIDTH_4, _WIDTH_6 = 24, 48
-_EMBEDDED: Runs = finished(
+EMBEDDED: Runs = finished(
     paint(
         (
             (int(embedding.network.network_address), embedding.network.prefixlen, -1 - index)
@@ -108,7 +108,7 @@ class Fastest:
         if version == 4:
             value, overlay_bits = self.runs4.look(address >> 8)
             return self._place(value, place), max(bits, overlay_bits)
-        embedded, embedded_bits = _EMBEDDED.look(address)
+        embedded, embedded_bits = EMBEDDED.look(address)
         if embedded:
             return embedded, max(bits, embedded_bits)
         value, overlay_bits = self.runs6.look(address >> 80)
@@ -121,7 +121,7 @@ class Fastest:
         number = int.from_bytes(address)
         if len(address) == 4:
             return self.runs4.look(number >> 8)
-        embedded, bits = _EMBEDDED.look(number)
+        embedded, bits = EMBEDDED.look(number)
         if embedded:
             embedding = EMBEDDINGS[-1 - embedded]
             value, bits = self.runs4.look(embedding.inside(number) >> 8)

@@ -17,6 +17,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
+from anycastle.dns.fastest import EMBEDDED
 from anycastle.dns.geo import EMBEDDINGS
 from anycastle.dns.limit import BURST_SECONDS, KEY, ROW_BITS, Verdict
 from anycastle.dns.respond import REFUSED_TYPES as _REFUSED_TYPES
@@ -182,6 +183,7 @@ cdef class HotAnswers:
     """`template.Answers`."""
 
     cdef double until
+    cdef bint by_speed
     cdef dict places
     cdef _Answer everywhere
 
@@ -311,89 +313,169 @@ cdef bint _parse_subnet(Plain *plain) noexcept nogil:
     return True
 
 
-cdef class _Map:
-    """`geo.Geo.find`."""
+cdef class _Runs64:
+    """`runs.Runs` of at most 64 bits."""
 
-    cdef uint32_t[::1] _starts4, _first4
-    cdef int32_t[::1] _values4, _values6
-    cdef uint64_t[::1] _high6, _low6
-    cdef int _offsets[8]
-    cdef bint _inverted[8]
+    cdef uint64_t[::1] _starts
+    cdef int32_t[::1] _values
+    cdef int _width
 
-    def __init__(self, geo):
-        self._starts4 = array("I", geo.runs4.starts)
-        self._values4 = array("i", geo.runs4.values)
-        # For each beginning of 16 bits the run that its first address is in: the search is short, and near.
-        self._first4 = array("I", [bisect_right(geo.runs4.starts, high << 16) - 1 for high in range(1 << 16)])
-        self._values6 = array("i", geo.runs6.values)
-        self._high6 = array("Q", [start >> 64 for start in geo.runs6.starts])
-        self._low6 = array("Q", [start & 0xFFFFFFFFFFFFFFFF for start in geo.runs6.starts])
-        assert len(EMBEDDINGS) <= 8
-        for index, embedding in enumerate(EMBEDDINGS):
-            self._offsets[index], self._inverted[index] = embedding.offset_bits, embedding.inverted
+    def __init__(self, runs):
+        self._starts, self._values, self._width = array("Q", runs.starts), array("i", runs.values), runs.width
 
-    cdef int _find(self, const uint8_t *address, int size, int *scope_bits) noexcept:
-        cdef uint64_t high, low
-        cdef int place, index, bits
-        if size == 4:
-            return self._find4(_get32(address), scope_bits)
-        high, low = _get64(address), _get64(address + 8)
-        place = self._find6(high, low, scope_bits)
-        if place >= 0:
-            return place
-        index = -1 - place
-        # The embedded address never crosses the middle: it begins at bit 16 or 96.
-        bits = self._offsets[index]
-        cdef uint32_t inside = <uint32_t>(low >> (96 - bits)) if bits >= 64 else <uint32_t>(high >> (32 - bits))
-        if self._inverted[index]:
-            inside ^= 0xFFFFFFFF
-        place = self._find4(inside, scope_bits)
-        scope_bits[0] += bits
-        return place
-
-    cdef int _find4(self, uint32_t address, int *scope_bits) noexcept:
-        cdef uint32_t high = address >> 16
-        cdef Py_ssize_t first = self._first4[high], behind = self._starts4.shape[0], middle
-        cdef int shared = -1, other
-        if high < 0xFFFF:
-            behind = self._first4[high + 1] + 1
+    cdef int look(self, uint64_t address, int *scope_bits) noexcept:
+        cdef Py_ssize_t first = 0, behind = self._starts.shape[0], middle
+        cdef int shared = -1
         while behind - first > 1:
             middle = (first + behind) >> 1
-            if self._starts4[middle] <= address:
+            if self._starts[middle] <= address:
                 first = middle
             else:
                 behind = middle
-        if self._starts4[first]:
-            shared = bits_shared_32(address ^ (self._starts4[first] - 1))
-        if behind < self._starts4.shape[0]:
-            other = bits_shared_32(address ^ self._starts4[behind])
-            shared = other if other > shared else shared
+        if self._starts[first]:
+            shared = bits_shared_64(address ^ (self._starts[first] - 1)) - 64 + self._width
+        if behind < self._starts.shape[0]:
+            shared = max(shared, bits_shared_64(address ^ self._starts[behind]) - 64 + self._width)
         scope_bits[0] = shared + 1
-        return self._values4[first]
+        return self._values[first]
 
-    cdef int _find6(self, uint64_t high, uint64_t low, int *scope_bits) noexcept:
-        cdef Py_ssize_t first = 0, behind = self._high6.shape[0], middle
-        cdef int shared = -1, other
+
+cdef class _Runs128:
+    """`runs.Runs` of 128 bits."""
+
+    cdef uint64_t[::1] _high, _low
+    cdef int32_t[::1] _values
+
+    def __init__(self, runs):
+        self._high = array("Q", [start >> 64 for start in runs.starts])
+        self._low = array("Q", [start & 0xFFFFFFFFFFFFFFFF for start in runs.starts])
+        self._values = array("i", runs.values)
+
+    cdef int look(self, uint64_t high, uint64_t low, int *scope_bits) noexcept:
+        cdef Py_ssize_t first = 0, behind = self._high.shape[0], middle
+        cdef int shared = -1
         cdef uint64_t start_high, start_low
         while behind - first > 1:
             middle = (first + behind) >> 1
-            if self._high6[middle] < high or (self._high6[middle] == high and self._low6[middle] <= low):
+            if self._high[middle] < high or (self._high[middle] == high and self._low[middle] <= low):
                 first = middle
             else:
                 behind = middle
-        start_high, start_low = self._high6[first], self._low6[first]
+        start_high, start_low = self._high[first], self._low[first]
         if start_high or start_low:
             start_high -= start_low == 0
             shared = _shared_128(high ^ start_high, low ^ (start_low - 1))
-        if behind < self._high6.shape[0]:
-            other = _shared_128(high ^ self._high6[behind], low ^ self._low6[behind])
-            shared = other if other > shared else shared
+        if behind < self._high.shape[0]:
+            shared = max(shared, _shared_128(high ^ self._high[behind], low ^ self._low[behind]))
         scope_bits[0] = shared + 1
-        return self._values6[first]
+        return self._values[first]
+
+
+cdef class _Runs32:
+    """`runs.Runs` of 32 bits, with the run that each beginning of 16 bits is in: the search is short, and near."""
+
+    cdef uint32_t[::1] _starts, _first
+    cdef int32_t[::1] _values
+
+    def __init__(self, runs):
+        self._starts, self._values = array("I", runs.starts), array("i", runs.values)
+        self._first = array("I", [bisect_right(runs.starts, high << 16) - 1 for high in range(1 << 16)])
+
+    cdef int look(self, uint32_t address, int *scope_bits) noexcept:
+        cdef uint32_t high = address >> 16
+        cdef Py_ssize_t first = self._first[high], behind = self._starts.shape[0], middle
+        cdef int shared = -1
+        if high < 0xFFFF:
+            behind = self._first[high + 1] + 1
+        while behind - first > 1:
+            middle = (first + behind) >> 1
+            if self._starts[middle] <= address:
+                first = middle
+            else:
+                behind = middle
+        if self._starts[first]:
+            shared = bits_shared_32(address ^ (self._starts[first] - 1))
+        if behind < self._starts.shape[0]:
+            shared = max(shared, bits_shared_32(address ^ self._starts[behind]))
+        scope_bits[0] = shared + 1
+        return self._values[first]
 
 
 cdef inline int _shared_128(uint64_t high, uint64_t low) noexcept nogil:
     return bits_shared_64(high) if high else 64 + bits_shared_64(low)
+
+
+cdef struct Embedded:
+    int offset_bits
+    bint inverted
+
+
+cdef Embedded EMBEDDED_AT[8]
+assert len(EMBEDDINGS) <= 8
+for _index, _embedding in enumerate(EMBEDDINGS):
+    EMBEDDED_AT[_index].offset_bits, EMBEDDED_AT[_index].inverted = _embedding.offset_bits, _embedding.inverted
+
+
+cdef uint32_t _inside(int index, uint64_t high, uint64_t low) noexcept:
+    """The IPv4 address in an IPv6 address. None crosses the middle."""
+    cdef int offset = EMBEDDED_AT[index].offset_bits
+    cdef uint32_t address = <uint32_t>(low >> (96 - offset)) if offset >= 64 else <uint32_t>(high >> (32 - offset))
+    return address ^ 0xFFFFFFFF if EMBEDDED_AT[index].inverted else address
+
+
+cdef class _Map:
+    """`geo.Geo.find`."""
+
+    cdef _Runs32 _runs4
+    cdef _Runs128 _runs6
+
+    def __init__(self, geo):
+        self._runs4, self._runs6 = _Runs32(geo.runs4), _Runs128(geo.runs6)
+
+    cdef int find(self, const uint8_t *address, int size, int *scope_bits) noexcept:
+        cdef uint64_t high, low
+        cdef int place
+        if size == 4:
+            return self._runs4.look(_get32(address), scope_bits)
+        high, low = _get64(address), _get64(address + 8)
+        place = self._runs6.look(high, low, scope_bits)
+        if place < 0:
+            high, low = _inside(-1 - place, high, low), EMBEDDED_AT[-1 - place].offset_bits
+            place = self._runs4.look(<uint32_t>high, scope_bits)
+            scope_bits[0] += <int>low
+        return place
+
+
+cdef class _FastestMap:
+    """`fastest.Fastest.find`, over a `_Map`."""
+
+    cdef _Map _below
+    cdef _Runs64 _runs4, _runs6
+    cdef _Runs128 _embedded
+    cdef int _places_below
+
+    def __init__(self, _Map below not None, fastest):
+        self._below = below
+        self._places_below = len(fastest.geo.places)
+        self._runs4, self._runs6 = _Runs64(fastest.runs4), _Runs64(fastest.runs6)
+        self._embedded = _Runs128(EMBEDDED)
+
+    cdef int find(self, const uint8_t *address, int size, int *scope_bits) noexcept:
+        cdef uint64_t high, low
+        cdef int value, index, bits = 0, overlay_bits = 0, place = self._below.find(address, size, scope_bits)
+        if size == 4:
+            value = self._runs4.look(_get32(address) >> 8, &overlay_bits)
+        else:
+            high, low = _get64(address), _get64(address + 8)
+            index = self._embedded.look(high, low, &bits)
+            if index:
+                value = self._runs4.look(_inside(-1 - index, high, low) >> 8, &overlay_bits)
+                overlay_bits += EMBEDDED_AT[-1 - index].offset_bits
+            else:
+                value = self._runs6.look(high >> 16, &overlay_bits)
+                overlay_bits = max(overlay_bits, bits)
+        scope_bits[0] = max(scope_bits[0], overlay_bits)
+        return self._places_below + value - 1 if value else place
 
 
 cdef inline uint64_t _rotated(uint64_t value, int bits) noexcept nogil:
@@ -445,6 +527,7 @@ cdef class HotShelf:
 
     cdef dict _kept, _negative, _zones
     cdef _Map _map
+    cdef _FastestMap _fastest
     cdef HotLimiter _limiter
     cdef bytes _secrets
     cdef _Answer _truncated, _not_ours
@@ -481,6 +564,8 @@ cdef class HotShelf:
     def __init__(self, tables, HotLimiter limiter not None, *, Py_ssize_t answers_max=ANSWERS_MAX):
         self._kept, self._negative = {}, {}
         self._map = _Map(tables.steering.geo)
+        if tables.steering.fastest is not None:
+            self.lay(tables.steering.fastest)
         self._zones = tables.zones
         self._limiter = limiter
         self._secrets = b"".join(tables.cookie_secrets)
@@ -504,11 +589,16 @@ cdef class HotShelf:
         """How many questions and negative answers."""
         return len(self._kept) + len(self._negative)
 
-    def answers(self, double until):
-        """For `add` and `keep`: none yet, and valid before `until` (BOOTTIME)."""
+    def answers(self, double until, bint by_speed=False):
+        """For `add` and `keep`: none yet, and valid before `until` (BOOTTIME). Places are those of the common map, or
+        `by_speed` of the one for `fastest`."""
         cdef HotAnswers answers = HotAnswers.__new__(HotAnswers)
-        answers.until, answers.places = until, {}
+        answers.until, answers.by_speed, answers.places = until, by_speed, {}
         return answers
+
+    def lay(self, fastest):
+        """Another map for `fastest`; what was kept by the former is forgotten already."""
+        self._fastest = _FastestMap(self._map, fastest)
 
     def add(self, HotAnswers answers not None, int place, template):
         """An answer for one place or EVERYWHERE."""
@@ -675,7 +765,8 @@ cdef class HotShelf:
     cdef Py_ssize_t _answered(
         self, Plain *plain, const uint8_t *source, int source_size, double now, int64_t wall, uint8_t *out
     ):
-        cdef int scope_bits = 0, place
+        cdef int scope_bits = 0, place, client_size
+        cdef const uint8_t *client
         cdef Py_ssize_t size
         cdef _Answer answer
         cdef HotAnswers answers
@@ -690,10 +781,13 @@ cdef class HotShelf:
             answers = <HotAnswers>found
             answer = answers.everywhere
             if answer is None:
+                client, client_size = source, source_size
                 if plain.client_size:
-                    place = self._map._find(plain.client, plain.client_size, &scope_bits)
+                    client, client_size = plain.client, plain.client_size
+                if answers.by_speed and self._fastest is not None:
+                    place = self._fastest.find(client, client_size, &scope_bits)
                 else:
-                    place = self._map._find(source, source_size, &scope_bits)
+                    place = self._map.find(client, client_size, &scope_bits)
                 answer = answers.places.get(place)
         if answer is None:
             return 0

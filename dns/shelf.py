@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from anycastle.dns.cookie import answer_cookie, is_valid, is_well_formed
 from anycastle.dns.edns import OPT, OPTION_CLIENT_SUBNET, OPTION_COOKIE, PAYLOAD_BYTES_MIN
+from anycastle.dns.fastest import Fastest
 from anycastle.dns.limit import Limiter, Verdict
 from anycastle.dns.reply import Body
 from anycastle.dns.respond import REFUSED_TYPES
@@ -54,10 +55,11 @@ class _Plain:
 class PlainAnswers:
     """`template.Answers`."""
 
-    __slots__ = ("templates", "until")
+    __slots__ = ("by_speed", "templates", "until")
 
-    def __init__(self, until: float) -> None:
+    def __init__(self, until: float, by_speed: bool) -> None:
         self.until = until
+        self.by_speed = by_speed
         self.templates: dict[int, Template] = {}
 
     def has(self, place: int) -> bool:
@@ -69,6 +71,7 @@ class Shelf:
 
     def __init__(self, tables: Tables, limiter: Limiter, *, answers_max: int = ANSWERS_MAX) -> None:
         self._geo = tables.steering.geo
+        self._fastest = tables.steering.fastest
         self._zones = tables.zones
         self._secrets = tables.cookie_secrets
         self._payload_bytes = tables.udp_payload_bytes_max
@@ -83,9 +86,14 @@ class Shelf:
         """How many questions and negative answers."""
         return len(self._kept) + len(self._negative)
 
-    def answers(self, until: float) -> PlainAnswers:
-        """For `add` and `keep`: none yet, and valid before `until` (BOOTTIME)."""
-        return PlainAnswers(until)
+    def answers(self, until: float, by_speed: bool = False) -> PlainAnswers:
+        """For `add` and `keep`: none yet, and valid before `until` (BOOTTIME). Places are those of the common map, or
+        `by_speed` of the one for `fastest`."""
+        return PlainAnswers(until, by_speed)
+
+    def lay(self, fastest: Fastest) -> None:
+        """Another map for `fastest`; what was kept by the former is forgotten already."""
+        self._fastest = fastest
 
     def add(self, answers: PlainAnswers, place: int, template: Template) -> None:
         """An answer for one place or EVERYWHERE."""
@@ -151,7 +159,8 @@ class Shelf:
         else:
             template = kept.templates.get(EVERYWHERE)
             if template is None:
-                place, scope_bits = self._geo.find(plain.client or source)
+                where = self._fastest if kept.by_speed and self._fastest is not None else self._geo
+                place, scope_bits = where.find(plain.client or source)
                 template = kept.templates.get(place)
         if template is None:
             return None

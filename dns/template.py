@@ -13,6 +13,7 @@ import msgspec
 
 from anycastle.dns.decider import Choice
 from anycastle.dns.edns import NOT_AUTHORITATIVE, ExtendedError, render_error
+from anycastle.dns.fastest import Fastest
 from anycastle.dns.rank import Depends
 from anycastle.dns.reply import Answer, Body, flags_of, render_body
 from anycastle.dns.rrset import AAAA, AT_QUESTION, A
@@ -57,7 +58,7 @@ class Answers(Protocol):
 class Keeper(Protocol):
     """Where templates are kept: `shelf.Shelf` or its compiled twin."""
 
-    def answers(self, until: float) -> "Answers": ...
+    def answers(self, until: float, by_speed: bool = False) -> "Answers": ...
 
     def add(self, answers: Any, place: int, template: Template) -> None: ...
 
@@ -66,6 +67,8 @@ class Keeper(Protocol):
     def keep_negative(self, encloser: bytes, template: Template) -> None: ...
 
     def forget(self, questions: Iterable[bytes]) -> None: ...
+
+    def lay(self, fastest: Fastest) -> None: ...
 
 
 def keep_static(keeper: Keeper, query: Query, answer: Answer, zone: Zone) -> None:
@@ -107,10 +110,10 @@ def keep_steered(keeper: Keeper, query: Query, answer: Answer, choice: Choice) -
         if query.rrtype not in _SHARED_TYPES or template.body.pointers:
             shared[query.rrtype] = None  # here the name is in the answer
         if shared.get(query.rrtype, name) is None:
-            answers = name.answers.get(query.rrtype) or keeper.answers(choice.until)
+            answers = name.answers.get(query.rrtype) or keeper.answers(choice.until, choice.by_speed)
             name.answers[query.rrtype] = answers
         elif answers is None:
-            answers = shared[query.rrtype] = keeper.answers(choice.until)
+            answers = shared[query.rrtype] = keeper.answers(choice.until, choice.by_speed)
         keeper.add(answers, place, template)
     name.questions.add(question)
     keeper.keep(question, answers)

@@ -221,6 +221,8 @@ class Worker:
         if self._decider is not None and self._path is not None:
             self._decider.lay(self._tables.steering)
             self._path.shelf.forget(self._decider.take_forgotten())
+            if self._tables.steering.fastest is not None:
+                self._path.shelf.lay(self._tables.steering.fastest)
 
     def _begin(self, setup: Setup) -> None:
         """Everything is there: read the DNS sockets from now on."""

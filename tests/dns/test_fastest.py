@@ -360,9 +360,7 @@ def test_the_decider_gives_what_decide_gives_through_all_maps(
             assert dataclasses.replace(choice.decision, scope_bits=0, reasons=()) == dataclasses.replace(
                 expected, scope_bits=0, reasons=()
             )
-            # What is kept for the wire is found by the common map, so what another map decides is not kept.
-            if table.fastest is not None and expected.depends is Depends.PLACE:
-                assert choice.place is None
+            assert choice.by_speed is (table.fastest is not None)
 
 
 def test_another_map_touches_names_that_go_by_speed_only() -> None:

@@ -4,6 +4,7 @@ Negative answers are one template for all names that do not exist, so there only
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,26 +18,47 @@ from hypothesis import strategies as st
 from anycastle.dns import hot
 from anycastle.dns.cookie import answer_cookie
 from anycastle.dns.decider import Decider
+from anycastle.dns.fastest import lay, opened
 from anycastle.dns.limit import Limiter, Verdict
 from anycastle.dns.reply import Answer
 from anycastle.dns.respond import new_counters, respond, respond_truncated
+from anycastle.dns.settings import Policy, SteeredName
 from anycastle.dns.shelf import Shelf
+from anycastle.dns.steer import Steering
 from anycastle.dns.tables import Tables
 from anycastle.dns.template import EVERYWHERE, Template, make_template
 from anycastle.dns.touched import touched
 from anycastle.dns.view_change import difference
 from anycastle.health.view import View
+from tests.dns.world import NAMES as NAMES_STEERED
 from tests.dns.world import NOW, RESOLVER, WALL, make_tables, make_view
 
 SECRETS = (bytes(range(16)), bytes(range(16, 32)))
+SPEEDS = ("ams", "sgp")
 VIEWS = (make_view(), make_view(down=("nyc",)), make_view(down=("ams", "nyc", "sgp")))
 Either = Shelf | hot.HotShelf
 
 
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory: pytest.TempPathFactory) -> Tables:
-    made = make_tables(tmp_path_factory.mktemp("shelf"))
-    return dataclasses.replace(made, cookie_secrets=SECRETS)
+    names = (*NAMES_STEERED, SteeredName(name="quick.example.com", policy=Policy.FASTEST))
+    made = make_tables(tmp_path_factory.mktemp("shelf"), names=names)
+    return dataclasses.replace(made, cookie_secrets=SECRETS, steering=measured(made.steering, "nyc"))
+
+
+def measured(steering: Steering, best: str) -> Steering:
+    """With one site far ahead in a /24 of IPv4, alone and inside a larger network of the map, and in a /48 of IPv6."""
+    networks = (
+        bytes((10, 1, 7)),
+        bytes((10, 2, 7)),
+        bytes((203, 0, 113)),
+        bytes.fromhex("20010db80007"),
+    )
+    numbers = {
+        site: dict.fromkeys(networks, (math.log(0.001 if site == best else 0.1), 100.0, NOW))
+        for site in ("ams", "nyc", "sgp")
+    }
+    return dataclasses.replace(steering, fastest=opened(steering.geo, lay(steering.geo, numbers, now=NOW)[0]))
 
 
 def plain_shelf(tables: Tables, per_second_max: float = 0, *, answers_max: int = 1000) -> Shelf:
@@ -77,16 +99,19 @@ NAMES = st.one_of(
                 "many.example.com",
             ),
             *("nothing.example.com", "Nothing.at.all.example.com", "ns1.nothing.example.com", "hostmaster.example.com"),
-            *("example.org", "com", "."),
+            *("example.org", "com", ".", "quick.example.com", "quick.example.com", "QUICK.example.com"),
         ]
     ),
     st.from_regex(r"[a-zA-Z0-9-]{1,12}(\.[a-z]{1,5})?", fullmatch=True).map(lambda label: f"{label}.example.com"),
 )
 TYPES = st.sampled_from([1, 28, 1, 28, 15, 16, 2, 6, 5, 43, 65, 97, 255, 251, 252, 41, 4711])
 SUBNETS = st.one_of(
-    st.tuples(st.sampled_from(["10.1.7.0", "10.2.7.0", "10.3.0.0", "11.0.0.0", "192.0.2.0"]), st.integers(0, 32)),
     st.tuples(
-        st.sampled_from(["2001:db8:2::", "2001:db8::", "2002:a02:700::", "::ffff:10.3.0.0"]), st.integers(0, 128)
+        st.sampled_from(["10.1.7.0", "10.2.7.0", "10.2.8.0", "10.3.0.0", "11.0.0.0", "203.0.113.0"]), st.integers(0, 32)
+    ),
+    st.tuples(
+        st.sampled_from(["2001:db8:2::", "2001:db8:7::", "2001:db8::", "2002:a02:700::", "::ffff:10.2.7.0"]),
+        st.integers(0, 128),
     ),
 ).map(lambda pair: dns.edns.ECSOption(*pair))
 COOKIES = st.one_of(
@@ -157,15 +182,21 @@ def same_message(one: bytes, other: bytes | None) -> bool:
 
 
 @KINDS
-@given(packets=st.lists(st.tuples(queries() | broken(), st.sampled_from([None, *VIEWS])), max_size=25))
+@given(packets=st.lists(st.tuples(queries() | broken(), st.sampled_from([None, None, *VIEWS, *SPEEDS])), max_size=25))
 @settings(max_examples=150)
 def test_what_it_answers_is_what_the_whole_way_answers(
-    tables: Tables, make: Callable[[Tables], Either], packets: list[tuple[bytes, View | None]]
+    tables: Tables, make: Callable[[Tables], Either], packets: list[tuple[bytes, View | str | None]]
 ) -> None:
     shelf, world = make(tables), VIEWS[0]
     decider = Decider(tables.steering, world)
     for packet, change in packets:
-        if change is not None:
+        if isinstance(change, str):
+            tables = dataclasses.replace(tables, steering=measured(tables.steering, change))
+            decider.lay(tables.steering)
+            shelf.forget(decider.take_forgotten())
+            assert tables.steering.fastest is not None
+            shelf.lay(tables.steering.fastest)
+        elif change is not None:
             decider.change(change, touched(world, difference(world, change), tables.steering.sites))
             shelf.forget(decider.take_forgotten())
             world = change
@@ -218,7 +249,10 @@ def query(name: str, rrtype: str = "A", subnet: str | None = None, **facts: int)
         (query("no.example.com"), query("quite.another.example.com", "TXT")),
         (query("no.wild.example.com"), query("no.wild.example.com", subnet="10.2.7.0/24")),
         (query("deleg.example.com"), query("deleg.example.com")),
+        (query("quick.example.com", subnet="10.1.7.0/24"), query("quick.example.com", subnet="203.0.113.7/32")),
+        (query("quick.example.com", subnet="2001:db8:7::/48"), query("quick.example.com", subnet="203.0.113.0/25")),
     ],
+    ids=lambda packet: dns.message.from_wire(packet).question[0].to_text(),
 )
 def test_the_second_who_asks_is_answered_at_once(
     tables: Tables, make: Callable[[Tables], Either], first: bytes, second: bytes
