@@ -24,7 +24,7 @@ SOURCE_LIFE_PACKETS = 256
 """Then the address changes, so that tables of clients fill."""
 TCP_EVERY = 500
 TCP_QUERIES = 8
-WAIT_SECONDS = 0.02
+WAIT_SECONDS = 0.005
 TCP_WAIT_SECONDS = 1.0
 
 
