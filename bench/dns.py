@@ -92,7 +92,7 @@ def _round(system: System, own: Path, database: Path, load: Path, sample: list[Q
     if missing:
         return [Row(system.name, case, "answers", "/s", None, f"left out: {' and '.join(missing)} not installed")]
     port = free_port()
-    command = system.prepare(own, database, port)
+    command = system.prepare(own, database, port, 0)
     command[0] = find(command[0]) or command[0]
     try:
         with running(command, own, core=SERVER_CORE) as server:

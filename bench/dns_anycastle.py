@@ -1,7 +1,7 @@
-"""Our nameserver as the benchmark starts it: `python -m bench.dns_anycastle FOLDER DATABASE PORT`, until SIGTERM.
+"""Our nameserver as the benchmark starts it: `python -m bench.dns_anycastle FOLDER DATABASE PORT LIMIT`, until SIGTERM.
 
-Law: the product's own server and worker, one worker, no limit of answers; the view is published each second as a
-member does, so what is dropped with each view counts too.
+Law: the product's own server and worker, one worker, LIMIT answers/s for a client network (0: no limit); the view is
+published each second as a member does, so what is dropped with each view counts too.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from bench.dns_load import ORIGIN, SITES, TTL_SECONDS, names
 PUBLISH_SECONDS = 1.0
 
 
-def make_settings(folder: Path, database: Path, port: int) -> DnsSettings:
+def make_settings(folder: Path, database: Path, port: int, limit: int = 0) -> DnsSettings:
     """Of a member that only answers queries."""
     return DnsSettings(
         member="ams",
@@ -39,7 +39,7 @@ def make_settings(folder: Path, database: Path, port: int) -> DnsSettings:
             for site in SITES
         ),
         geo=GeoSettings(country=database),
-        responses_per_second_max=0,
+        responses_per_second_max=limit,
     )
 
 
@@ -75,8 +75,8 @@ async def serve(settings: DnsSettings) -> None:
 
 def main() -> None:
     """The process."""
-    folder, database, port = sys.argv[1:]
-    asyncio.run(serve(make_settings(Path(folder), Path(database), int(port))))
+    folder, database, port, limit = sys.argv[1:]
+    asyncio.run(serve(make_settings(Path(folder), Path(database), int(port), int(limit))))
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from bench.dns_load import ORIGIN, SITES, TTL_SECONDS, names
 
-Prepare = Callable[[Path, Path, int], list[str]]
-"""(own folder, geo database, port) -> command."""
+Prepare = Callable[[Path, Path, int, int], list[str]]
+"""(own folder, geo database, port, UDP answers/s for one client network or 0 for no limit) -> command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +24,17 @@ class System:
     """(command or file pattern, Debian package)."""
     prepare: Prepare
     steers: bool = True
+    limits: bool = True
+    """Whether it has a limit for client networks."""
     remark: str = ""
 
 
-def prepare_anycastle(folder: Path, database: Path, port: int) -> list[str]:
+def prepare_anycastle(folder: Path, database: Path, port: int, limit: int = 0) -> list[str]:
     (folder / "zone").write_text("\n".join([*_apex(), ""]))
-    return [sys.executable, "-m", "bench.dns_anycastle", str(folder), str(database), str(port)]
+    return [sys.executable, "-m", "bench.dns_anycastle", str(folder), str(database), str(port), str(limit)]
 
 
-def prepare_gdnsd(folder: Path, database: Path, port: int) -> list[str]:
+def prepare_gdnsd(folder: Path, database: Path, port: int, limit: int = 0) -> list[str]:
     centers = ", ".join(site.name for site in SITES)
     orders = "\n".join(
         f"{site.continent} => [{', '.join([site.name, *(o.name for o in SITES if o != site)])}]" for site in SITES
@@ -57,7 +59,8 @@ plugins => {{ geoip => {{
     return ["gdnsd", "-c", str(folder), "start"]
 
 
-def prepare_knot(folder: Path, database: Path, port: int) -> list[str]:
+def prepare_knot(folder: Path, database: Path, port: int, limit: int = 0) -> list[str]:
+    rate_limiting = f"mod-rrl:\n  - id: limit\n    rate-limit: {limit}\n    slip: 2\n" if limit else ""
     (folder / "knot.conf").write_text(
         f"""server:
   listen: 127.0.0.1@{port}
@@ -71,6 +74,7 @@ log:
     any: warning
 database:
   storage: {folder}
+{rate_limiting}
 mod-geoip:
   - id: geo
     config-file: {folder}/geo.conf
@@ -83,7 +87,7 @@ zone:
     file: {folder}/zone
     zonefile-sync: -1
     journal-content: none
-    module: mod-geoip/geo
+    module: [{"mod-rrl/limit, " if limit else ""}mod-geoip/geo]
 """
     )
     with (folder / "geo.conf").open("w") as geo:
@@ -95,7 +99,7 @@ zone:
     return ["knotd", "-c", str(folder / "knot.conf")]
 
 
-def prepare_powerdns(folder: Path, database: Path, port: int) -> list[str]:
+def prepare_powerdns(folder: Path, database: Path, port: int, limit: int = 0) -> list[str]:
     with (folder / "zone.yaml").open("w") as zone:
         zone.write(f"domains:\n- domain: {ORIGIN}\n  ttl: {TTL_SECONDS}\n  records:\n    {ORIGIN}:\n")
         zone.write(f"      - soa: ns1.{ORIGIN} hostmaster.{ORIGIN} 1 7200 3600 1209600 300\n      - ns: ns1.{ORIGIN}\n")
@@ -124,7 +128,7 @@ def prepare_powerdns(folder: Path, database: Path, port: int) -> list[str]:
     return ["pdns_server", f"--config-dir={folder}", "--daemon=no", "--guardian=no", "--write-pid=no"]
 
 
-def prepare_nsd(folder: Path, database: Path, port: int) -> list[str]:
+def prepare_nsd(folder: Path, database: Path, port: int, limit: int = 0) -> list[str]:
     (folder / "zone").write_text("\n".join([*_apex(), *_static(), ""]))
     (folder / "nsd.conf").write_text(
         f"""server:
@@ -134,7 +138,8 @@ def prepare_nsd(folder: Path, database: Path, port: int) -> list[str]:
   chroot: ""
   database: ""
   verbosity: 0
-  rrl-ratelimit: 0
+  rrl-ratelimit: {limit}
+  rrl-slip: 2
   zonesdir: "{folder}"
   pidfile: "{folder}/pid"
   xfrdfile: "{folder}/xfrd"
@@ -152,12 +157,13 @@ zone:
 
 SYSTEMS = (
     System("anycastle", (), prepare_anycastle),
-    System("gdnsd", (("gdnsd", "gdnsd"),), prepare_gdnsd),
+    System("gdnsd", (("gdnsd", "gdnsd"),), prepare_gdnsd, limits=False),
     System("knot", (("knotd", "knot"), ("/usr/lib/*/knot/modules-*/geoip.so", "knot-module-geoip")), prepare_knot),
     System(
         "powerdns",
         (("pdns_server", "pdns-server"), ("/usr/lib/*/pdns/libgeoipbackend.so", "pdns-backend-geoip")),
         prepare_powerdns,
+        limits=False,
     ),
     System("nsd", (("nsd", "nsd"),), prepare_nsd, steers=False, remark="cannot steer: one static answer, the floor"),
 )
