@@ -26,7 +26,6 @@ from anycastle.dns.fastest import (
 )
 from anycastle.dns.geo import Geo, Source, build, spanning
 from anycastle.dns.measured import HALF_LIFE_SECONDS, Number, client_network
-from anycastle.dns.rank import Depends
 from anycastle.dns.settings import Policy, SteeredName
 from anycastle.dns.steer import Decision, Steering, decide
 from anycastle.health.view import Health, View
