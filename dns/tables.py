@@ -6,6 +6,7 @@ Law: all or nothing. `build_tables` makes the whole new state aside; any error k
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -16,6 +17,9 @@ from anycastle.dns.settings import DnsSettings, TransferSettings, TsigKey
 from anycastle.dns.steer import Steering
 from anycastle.dns.wire import parent_of
 from anycastle.dns.zone import Zone, ZoneError, is_below, show_name
+
+if TYPE_CHECKING:
+    from anycastle.dns.difference import Difference
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,10 @@ class Tables:
     """By origin: who is told of a new serial."""
     keys: dict[bytes, TsigKey] = field(default_factory=dict)
     """By name, in wire form and lower case."""
+    histories: dict[bytes, "tuple[Difference, ...]"] = field(default_factory=dict)
+    """By origin: how the zone came to be what it is, oldest first (`difference.follow`)."""
+    unraised: dict[bytes, str] = field(default_factory=dict)
+    """By origin: zones that changed though their serial did not rise, and what to say of them."""
 
     def zone_of(self, name: bytes, rrtype: int) -> Zone | None:
         """The zone to answer from: the deepest, but DS is the parent's to say (RFC 4035 section 3.1.4.1)."""

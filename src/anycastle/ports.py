@@ -14,10 +14,10 @@ from aiohttp import web
 from anycastle import __version__
 from anycastle.app import Member
 from anycastle.config import ConfigError, MemberConfig, load_config
+from anycastle.dns.difference import follow
 from anycastle.dns.explain import explain
 from anycastle.dns.geo_map import map_page
 from anycastle.dns.tables import build_tables
-from anycastle.dns.transfer import unraised
 from anycastle.errors import AnycastleError
 from anycastle.health.ask import Address
 from anycastle.health.report import ConflictReport, DrainReport, Facts, Snapshot, report
@@ -173,7 +173,9 @@ class Ports:
         tables = await asyncio.to_thread(build_tables, settings.dns) if settings.dns else None
         restart = list(needs_restart(member.settings, settings))
         if member.dns is not None and tables is not None:
-            warnings = await asyncio.to_thread(unraised, member.tables.zones, tables.zones) if member.tables else ()
+            if member.tables is not None:
+                tables = await asyncio.to_thread(follow, member.tables, tables)
+            warnings = tuple(tables.unraised.values())
             await member.dns.replace(tables)
             member.tables = tables
         member.round_trips.use(config.names)
@@ -200,7 +202,8 @@ class Ports:
             for name, content in self._member.replica.contents.items()
             if not content.settle.sight.watched_by.startswith("fanotify")
         ]
-        return tuple(note for note in (self._member.reload_refused, step, *watched) if note)
+        unraised = self._member.tables.unraised.values() if self._member.tables is not None else ()
+        return tuple(note for note in (self._member.reload_refused, *unraised, step, *watched) if note)
 
     # -- small things ---------------------------------------------------------------------------------------------
 
