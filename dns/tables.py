@@ -20,6 +20,7 @@ from anycastle.dns.zone import Zone, ZoneError, is_below, show_name
 
 if TYPE_CHECKING:
     from anycastle.dns.difference import Difference
+    from anycastle.dns.master import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +71,8 @@ def with_fastest(tables: Tables, payload: bytes, detail: Detail | None = None) -
     return replace(tables, steering=replace(steering, fastest=fastest))
 
 
-def build_tables(settings: DnsSettings) -> Tables:
-    """Reads every file that the settings name. Raises DnsError or GeoError; blocks while reading."""
+def build_tables(settings: DnsSettings, progress: "Progress | None" = None) -> Tables:
+    """Reads every file that the settings name, telling of zones. Raises DnsError or GeoError; blocks while reading."""
     # Here and not above: the workers, who import this module to unpickle, need neither dnspython nor maxminddb.
     from anycastle.dns.geo_load import load_geo
     from anycastle.dns.master import load_zone, wire_name
@@ -90,7 +91,7 @@ def build_tables(settings: DnsSettings) -> Tables:
             raise ZoneError(f"name {rule.name}: expected a name in one of the zones served here: {_listed(origins)}")
         steered[max(inside, key=len)].append(name)
     files = dict(zip(origins, settings.zones, strict=True))
-    zones = {origin: load_zone(file, steered[origin]) for origin, file in files.items()}
+    zones = {origin: load_zone(file, steered[origin], progress) for origin, file in files.items()}
     _check_delegations(zones)
     geo = load_geo(settings.geo, settings.sites)
     return Tables(
