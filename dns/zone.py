@@ -19,7 +19,8 @@ import msgspec
 from anycastle.dns.errors import DnsError
 from anycastle.dns.node_table import Node, NodeTable
 from anycastle.dns.reply import Answer
-from anycastle.dns.rrset import AAAA, ANY, CNAME, DNAME, DS, HINFO, NS, SOA, A, RRset, make_rrset
+from anycastle.dns.rrset import AAAA, ANY, CNAME, DNAME, DS, HINFO, MX, NS, SOA, SRV, A, RRset, make_rrset, name_end
+from anycastle.dns.service import SERVICE_TYPES
 from anycastle.dns.wire import NAME_BYTES_MAX, Rcode, labels_of, parent_of
 
 CHAIN_MAX = 8
@@ -27,7 +28,12 @@ CHAIN_MAX = 8
 ANY_TTL_SECONDS = 3600
 """RFC 8482 section 4.2 leaves it to us; long, because the answer never changes."""
 
+TARGETS_MAX = 16
+"""Targets whose addresses are added; more would hardly fit beside the records."""
+
 _STAR = b"\x01*"
+_TARGET_AT = {MX: 2, SRV: 6, **dict.fromkeys(SERVICE_TYPES, 2)}
+"""Where the target's name begins in the types that have additional addresses."""
 _STEERED_TYPES = (A, AAAA)
 
 
@@ -79,7 +85,7 @@ def look_up(zone: Zone, name: bytes, rrtype: int) -> Answer | Steered:
         elif (rrset := node.rrsets.get(rrtype)) is not None:
             if rrtype in node.services and not chain:
                 return Steered(rrset)
-            return Answer(answer=(*chain, _owned(rrset, name)))
+            return Answer(answer=(*chain, _owned(rrset, name)), optional=_addresses(zone, rrset, name))
         elif (alias := node.rrsets.get(CNAME)) is not None:
             chain.append(_owned(alias, name))
         else:
@@ -115,6 +121,27 @@ def _find(zone: Zone, name: bytes) -> tuple[Node | None, bytes]:
     while (node := zone.nodes.get(encloser)) is None:
         encloser = parent_of(encloser)
     return (node if node.cut else zone.nodes.get(_STAR + encloser)), encloser
+
+
+def _addresses(zone: Zone, rrset: RRset, owner: bytes) -> tuple[RRset, ...]:
+    """A and AAAA of the names that MX, SRV, SVCB and HTTPS records lead to, as far as this zone has them as data.
+
+    RFC 1035 section 3.3.9, RFC 2782, RFC 9460 section 4.1. Not of steered names: their addresses are decided when they
+    are asked for, and the scope of this answer would have to speak for both.
+    """
+    place = _TARGET_AT.get(rrset.rrtype)
+    if place is None:
+        return ()
+    found: dict[bytes, tuple[RRset, ...]] = {}
+    for rdata in rrset.rdatas[:TARGETS_MAX]:
+        wire = b"".join(rdata)
+        target = wire[place : name_end(wire, place)].lower()
+        if target == b"\0" and rrset.rrtype in SERVICE_TYPES and wire[:place] != b"\0\0":
+            target = owner
+        node = zone.nodes.get(target)
+        if node is not None and not node.cut and not node.steered:
+            found[target] = tuple(node.rrsets[kind] for kind in _STEERED_TYPES if kind in node.rrsets)
+    return tuple(each for addresses in found.values() for each in addresses)
 
 
 def _owned(rrset: RRset, name: bytes) -> RRset:

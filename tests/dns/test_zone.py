@@ -39,7 +39,10 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Tables:
         ("WWW.Example.Com A", "NOERROR aa\nan WWW.Example.Com. 3600 IN A 192.0.2.80"),
         ("www.example.com TXT", 'NOERROR aa\nan www.example.com. 3600 IN TXT "hello" "world"'),
         ("www.example.com TYPE65000", f"NOERROR aa\n{SOA_LINE}"),
-        ("example.com MX", "NOERROR aa\nan example.com. 3600 IN MX 10 mail.example.com."),
+        (
+            "example.com MX",
+            "NOERROR aa\nan example.com. 3600 IN MX 10 mail.example.com.\nad mail.example.com. 3600 IN A 192.0.2.25",
+        ),
         (
             "example.com NS",
             "NOERROR aa\nan example.com. 3600 IN NS ns1.example.com.\nan example.com. 3600 IN NS ns2.Example.NET.",
