@@ -46,7 +46,7 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 def follow(before: Tables, after: Tables) -> Tables:
-    """`after` with what is to be known of what it replaces. Takes a second for a million names: for a thread."""
+    """`after` with what is to be known of what it replaces. Takes seconds for a million names: for a thread."""
     histories = {}
     unraised = {}
     for origin, zone in after.zones.items():

@@ -41,23 +41,26 @@ def check(file: Path, member: str | None, progress: Progress | None = None) -> t
 
 def table_problems(config: Config, *, together: bool, progress: Progress | None = None) -> list[str]:
     """Of zones and steered names, which are the same at every site; `together` also one against another."""
-    problems: list[str] = []
-    for zone in config.zones:
-        try:
-            load_zone(zone, progress=progress)
-        except AnycastleError as error:
-            problems.append(str(error))
-    sites = config.steered_sites()
+    found: list[str] = []
     if together:
         # Names outside of all zones, a delegation that is missing. Geography comes by itself: it tells more of it.
+        sites = config.steered_sites()
         settings = DnsSettings(
             member="check", listen=(), workers=1, zones=config.zones, names=config.names, sites=sites, geo=GeoSettings()
         )
         try:
             build_tables(settings, progress)
         except AnycastleError as error:
+            found = [str(error)]
+        else:
+            return []
+    problems: list[str] = []
+    for zone in config.zones:  # each by itself, for the first fault hides the others
+        try:
+            load_zone(zone, progress=progress)
+        except AnycastleError as error:
             problems.append(str(error))
-    return list(dict.fromkeys(problems))
+    return list(dict.fromkeys([*problems, *found]))
 
 
 def look_at_geo(config: Config) -> tuple[Sequence[str], Sequence[Fault]]:
