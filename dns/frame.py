@@ -72,6 +72,7 @@ class FrameBuffer:
             end = _LENGTH.size + length
             if len(self._bytes) < end:
                 return
-            kind, payload = Kind(self._bytes[_LENGTH.size]), bytes(self._bytes[_LENGTH.size + 1 : end])
+            with memoryview(self._bytes) as whole:  # large tables are copied once, not twice
+                kind, payload = Kind(whole[_LENGTH.size]), bytes(whole[_LENGTH.size + 1 : end])
             del self._bytes[:end]
             yield kind, payload

@@ -11,6 +11,7 @@ import socket
 import sys
 from asyncio.subprocess import DEVNULL, Process
 from collections import Counter
+from collections.abc import Callable
 
 import msgspec
 
@@ -25,6 +26,8 @@ from anycastle.health.view import View
 STOP_SECONDS_MAX = 2.0
 """A worker ends as soon as its control socket closes; one that does not is killed."""
 READ_BYTES = 65536
+PIECE_BYTES = 1 << 20
+"""Sent in one go: a worker that takes piece after piece of large tables is alive."""
 
 _GAUGES = frozenset({"tcp_connections"})
 """Counts of what is now: gone when the worker is."""
@@ -60,6 +63,8 @@ class WorkerLink:
         self._control: socket.socket | None = None
         self._frames = FrameBuffer()
         self._reported_at: float | None = None
+        self._taken_at = 0.0
+        """When the worker last took a piece of what is sent."""
         self._counters: dict[str, int] = {}
         self._retired: Counter[str] = Counter()
 
@@ -128,10 +133,13 @@ class WorkerLink:
         self._view_sent = None
         self._wanted.set()
 
-    async def wait_ready(self) -> None:
-        """Sends everything and waits for the first report. Raises DnsError when the process ends instead."""
+    async def wait_ready(self, moved: Callable[[], None]) -> None:
+        """Sends everything, telling of each piece that is taken, and waits for the first report.
+
+        Raises DnsError when the process ends instead.
+        """
         with contextlib.suppress(OSError):
-            await self._send_unsent()
+            await self._send_unsent(moved)
         while self._reported_at is None:
             if not await self._receive():
                 raise DnsError(f"DNS worker {self.number} ended while starting; its own message is in the log")
@@ -144,11 +152,13 @@ class WorkerLink:
             sender = group.create_task(self._send_forever())
             try:
                 while True:
-                    async with asyncio.timeout(silence_seconds_max):
-                        if not await self._receive():
-                            return "ended"
-            except TimeoutError:
-                return f"was silent for {silence_seconds_max:.0f} s"
+                    try:
+                        async with asyncio.timeout(silence_seconds_max):
+                            if not await self._receive():
+                                return "ended"
+                    except TimeoutError:
+                        if self._clock.now() - self._taken_at > silence_seconds_max:
+                            return f"was silent for {silence_seconds_max:.0f} s"
             finally:
                 sender.cancel()
 
@@ -158,23 +168,30 @@ class WorkerLink:
                 await self._wanted.wait()
                 await self._send_unsent()
 
-    async def _send_unsent(self) -> None:
+    async def _send_unsent(self, moved: Callable[[], None] = lambda: None) -> None:
         self._wanted.clear()
         # Looked at anew each time: an overlay must not overtake tables that were wanted while others were sent.
         while kinds := [kind for kind in (Kind.SETUP, Kind.TABLES, Kind.RTT) if kind in self._unsent]:
             self._tables_sent += kinds[0] is Kind.TABLES
-            await self._send(kinds[0], self._unsent.pop(kinds[0]))
+            await self._send(kinds[0], self._unsent.pop(kinds[0]), moved)
         view, sent = self._view, self._view_sent
         if view is not None and view is not sent:
             self._view_sent = view
             if sent is None:
-                await self._send(Kind.VIEW, msgspec.msgpack.encode(view))
+                await self._send(Kind.VIEW, msgspec.msgpack.encode(view), moved)
             else:
-                await self._send(Kind.CHANGE, msgspec.msgpack.encode(difference(sent, view)))
+                await self._send(Kind.CHANGE, msgspec.msgpack.encode(difference(sent, view)), moved)
 
-    async def _send(self, kind: Kind, payload: bytes) -> None:
-        if self._control is not None:
-            await asyncio.get_running_loop().sock_sendall(self._control, encode_frame(kind, payload))
+    async def _send(self, kind: Kind, payload: bytes, moved: Callable[[], None]) -> None:
+        """In pieces that are larger than what the kernel keeps: when one is gone, the worker has read."""
+        frame = memoryview(encode_frame(kind, payload))
+        for start in range(0, len(frame), PIECE_BYTES):
+            if self._control is None:
+                return
+            await asyncio.get_running_loop().sock_sendall(self._control, frame[start : start + PIECE_BYTES])
+            if start + PIECE_BYTES <= len(frame):
+                self._taken_at = self._clock.now()
+                moved()
 
     async def _receive(self) -> bool:
         """One read; False when the worker is gone."""

@@ -1,11 +1,12 @@
-"""Master files (RFC 1035 section 5) to zones, parsed by dnspython.
+"""Master files (RFC 1035 section 5) to zones: plain lines by `master_line`, all others by dnspython.
 
 Law: a record that cannot be served is an error with its file and line, never left out in silence. `$INCLUDE` is
-relative to the file that says it. Runs in the control process only; workers receive finished tables.
+relative to the file that says it. Files are read a line at a time, and a record is packed as soon as it is read. Runs
+in the control process only; workers receive finished tables.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable
+import secrets
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +15,50 @@ import dns.name
 import dns.rdata
 import dns.rdataclass
 import dns.tokenizer
-import dns.zone
 import dns.zonefile
+import msgspec
 
-from anycastle.dns.rrset import COMPRESSIBLE, MX, SOA, Rdata, RRset, make_rrset
+from anycastle.dns.master_line import Record, read_line
+from anycastle.dns.node_table import SALT_BYTES
 from anycastle.dns.settings import ZoneFile
-from anycastle.dns.zone import Zone, ZoneError, make_zone
+from anycastle.dns.zone import Zone, ZoneError
+from anycastle.dns.zone_build import RecordError, ZoneBuilder
 
 INCLUDE_DEPTH_MAX = 16
 """Deep enough for any layout; ends a file that includes itself."""
+PROGRESS_LINES = 5000
+"""Lines read between two looks at the clock by whoever shows progress: some ten milliseconds."""
 
-_MX_PREFERENCE_BYTES = 2
-_SOA_NUMBERS_BYTES = 20
+
+class Loading(msgspec.Struct, frozen=True):
+    """How far one zone has been read."""
+
+    zone: str
+    records: int
+    read_bytes: int
+    """Of the zone's file, without what it includes."""
+    size_bytes: int
+    done: bool = False
 
 
-def load_zone(zone_file: ZoneFile, steered: Iterable[bytes] = ()) -> Zone:
-    """The zone in a master file, with the names (wire form) that are steered in it. Raises ZoneError."""
+Progress = Callable[[Loading], None]
+
+
+def load_zone(zone_file: ZoneFile, steered: Iterable[bytes] = (), progress: Progress | None = None) -> Zone:
+    """The zone in a master file, with the names (wire form) that are steered in it. Raises ZoneError.
+
+    `progress` is told every PROGRESS_LINES lines and, with `done`, at the end.
+    """
     origin = wire_name(zone_file.origin, f"zone {zone_file.origin}")
-    rrsets = _read_rrsets(zone_file.file, dns.name.from_wire(origin, 0)[0])
+    builder = ZoneBuilder(origin)
+    told = _Told(zone_file, builder, progress)
+    _Reader(builder, dns.name.from_wire(origin, 0)[0], told).read_file(zone_file.file, depth=0)
     try:
-        return make_zone(origin, rrsets, steered)
+        zone = builder.finish(steered, salt=secrets.token_bytes(SALT_BYTES))
     except ZoneError as fault:
         raise ZoneError(f"{zone_file.file}: {fault}") from None
+    told.end(zone)
+    return zone
 
 
 def wire_name(text: str, where: str) -> bytes:
@@ -46,75 +69,162 @@ def wire_name(text: str, where: str) -> bytes:
         raise ZoneError(f"{where}: {text!r} is not a domain name: {fault}") from None
 
 
-def _read_rrsets(file: Path, origin: dns.name.Name) -> list[RRset]:
-    zone = dns.zone.Zone(origin, relativize=False)
-    with zone.writer(replacement=True) as transaction:
-        _Reader(transaction, origin).read_file(file, depth=0)
-    gathered: dict[tuple[bytes, int], list[tuple[bytes, int, Rdata]]] = defaultdict(list)
-    for name, rdataset in zone.iterate_rdatasets():
-        owner = bytes(name.to_wire() or b"")
-        for rdata in rdataset:
-            gathered[owner.lower(), int(rdataset.rdtype)].append((owner, rdataset.ttl, _split(rdata)))
-    return [
-        make_rrset(records[0][0], rrtype, min(ttl for _, ttl, _ in records), tuple(rdata for _, _, rdata in records))
-        for (_, rrtype), records in gathered.items()
-    ]
+class _Told:
+    """What `progress` hears of one zone."""
+
+    def __init__(self, zone_file: ZoneFile, builder: ZoneBuilder, progress: Progress | None) -> None:
+        self._zone = zone_file.origin
+        self._builder = builder
+        self._progress = progress
+        self._size_bytes = 0
+        self._lines = 0
+
+    def began(self, size_bytes: int) -> None:
+        self._size_bytes = size_bytes
+
+    def line(self, read_bytes: int | None) -> None:
+        """One more line; None for one of an included file."""
+        self._lines += 1
+        if self._progress is not None and read_bytes is not None and self._lines % PROGRESS_LINES == 0:
+            records = self._builder.records
+            self._progress(Loading(self._zone, records, min(read_bytes, self._size_bytes), self._size_bytes))
+
+    def end(self, zone: Zone) -> None:
+        if self._progress is not None:
+            self._progress(Loading(self._zone, zone.records, self._size_bytes, self._size_bytes, done=True))
 
 
-def _split(rdata: dns.rdata.Rdata) -> Rdata:
-    """The wire form, with the names that may be compressed at odd places."""
-    wire = bytes(rdata.to_wire() or b"")
-    rrtype = int(rdata.rdtype)
-    if rrtype not in COMPRESSIBLE:
-        return (wire,)
-    if rrtype == SOA:
-        end = _name_end(wire, 0)
-        return b"", wire[:end], b"", wire[end:-_SOA_NUMBERS_BYTES], wire[-_SOA_NUMBERS_BYTES:]
-    start = _MX_PREFERENCE_BYTES if rrtype == MX else 0
-    return wire[:start], wire[start:]
+class _Lines:
+    """The lines of a file; the tokenizer of dnspython may take over in the middle, and give back."""
+
+    def __init__(self, lines: Iterator[str]) -> None:
+        self._lines = lines
+        self._rest = ""
+        self.number = 0
+        self.characters = 0
+
+    def take(self) -> str:
+        """The next line, with its end; empty at the end of the file."""
+        line = next(self._lines, "")
+        self.number += bool(line)
+        self.characters += len(line)
+        return line
+
+    def put_back(self, line: str) -> None:
+        """The tokenizer shall read this line."""
+        self._rest = line
+
+    def at_line_start(self) -> bool:
+        return not self._rest
+
+    def read(self, _: int) -> str:
+        """One character, for the tokenizer."""
+        if not self._rest:
+            self._rest = self.take()
+        character, self._rest = self._rest[:1], self._rest[1:]
+        return character
 
 
-def _name_end(wire: bytes, position: int) -> int:
-    while length := wire[position]:
-        position += length + 1
-    return position + 1
+class _Sink:
+    """As much of a dnspython transaction as its reader of records uses."""
+
+    def __init__(self, builder: ZoneBuilder, origin: dns.name.Name) -> None:
+        self.manager = self
+        self._builder = builder
+        self._origin = origin
+
+    def origin_information(self) -> tuple[dns.name.Name, bool, dns.name.Name]:
+        return self._origin, False, self._origin
+
+    def check_put_rdataset(self, _: object) -> None:
+        """The builder looks at what may stand beside what."""
+
+    def add(self, name: dns.name.Name, ttl: int, rdata: dns.rdata.Rdata) -> None:
+        self._builder.add(bytes(name.to_wire() or b""), int(rdata.rdtype), ttl, bytes(rdata.to_wire() or b""))
 
 
 class _Reader(dns.zonefile.Reader):
-    """dnspython reads each record; we keep the loop over lines, for three reasons.
+    """dnspython reads each record that is not plain; we keep the loop over lines, for four reasons.
 
     Its own loop opens `$INCLUDE` files relative to wherever the program was started, follows a file that includes
-    itself until no descriptor is left, and passes over records outside of the zone in silence.
+    itself until no descriptor is left, passes over records outside of the zone in silence, and takes ten times as long.
     """
 
-    def __init__(self, transaction: Any, origin: dns.name.Name) -> None:
-        super().__init__(dns.tokenizer.Tokenizer(""), dns.rdataclass.IN, transaction)
+    def __init__(self, builder: ZoneBuilder, origin: dns.name.Name, told: _Told) -> None:
+        sink: Any = _Sink(builder, origin)
+        super().__init__(dns.tokenizer.Tokenizer(""), dns.rdataclass.IN, sink)
+        self._builder = builder
         self._origin = origin
+        self._told = told
+        self._owner: bytes | None = None
+        """The last owner, where a plain line gave it; else it is `last_name`."""
 
     def read_file(self, file: Path, depth: int) -> None:
         """All records of a file and of what it includes. Raises ZoneError."""
         if depth > INCLUDE_DEPTH_MAX:
             raise ZoneError(f"{file}: $INCLUDE deeper than {INCLUDE_DEPTH_MAX} files; does a file include itself?")
         try:
-            text = file.read_text("utf-8")
+            with file.open(encoding="utf-8") as text:
+                if depth == 0:
+                    self._told.began(file.stat().st_size)
+                self._read_lines(file, _Lines(iter(text)), depth)
         except OSError as fault:
             raise ZoneError(f"{file}: cannot read the zone file: {fault.strerror}") from None
         except UnicodeDecodeError as fault:
             raise ZoneError(f"{file}: expected text in UTF-8, found byte {fault.object[fault.start]:#04x}") from None
-        self.tok = dns.tokenizer.Tokenizer(text, str(file))
-        line = 1
-        try:
-            while not (token := self.tok.get(want_leading=True, want_comment=True)).is_eof():
-                line = self.tok.where()[1]
-                if token.is_identifier() and token.value.upper() == "$INCLUDE":
-                    self._include(file, depth)
-                elif token.is_identifier() and token.value[0] == "$":
-                    self._directive(token.value.upper())
-                elif not token.is_eol() and not token.is_comment():
-                    self.tok.unget(token)
-                    self._record()
-        except (dns.exception.DNSException, ValueError) as fault:
-            raise ZoneError(f"{file}:{line}: {str(fault) or type(fault).__name__}") from None
+
+    def _read_lines(self, file: Path, lines: _Lines, depth: int) -> None:
+        self.tok = dns.tokenizer.Tokenizer(lines, str(file))
+        origin = self._wire_origin()
+        while line := lines.take():
+            number = lines.number
+            try:
+                record = read_line(line, origin)
+                if record is None or not self._add(record):
+                    lines.put_back(line)
+                    self._read_slowly(file, lines, depth)
+                    origin = self._wire_origin()
+            except UnicodeDecodeError:
+                raise
+            except (dns.exception.DNSException, ValueError, RecordError) as fault:
+                raise ZoneError(f"{file}:{number}: {str(fault) or type(fault).__name__}") from None
+            self._told.line(lines.characters if depth == 0 else None)
+
+    def _wire_origin(self) -> bytes:
+        assert self.current_origin is not None
+        return bytes(self.current_origin.to_wire() or b"")
+
+    def _add(self, record: Record) -> bool:
+        """False when dnspython shall say what is wrong with it."""
+        ttl = record.ttl
+        if ttl is None:
+            if (ttl := self._implicit_ttl()) is None:
+                return False
+        else:
+            self.last_ttl, self.last_ttl_known = ttl, True
+        if record.owner is not None:
+            self._owner = record.owner
+        elif self._owner is None:
+            if self.last_name is None:
+                return False
+            self._owner = bytes(self.last_name.to_wire() or b"")
+        self._builder.add(self._owner, record.rrtype, ttl, record.rdata)
+        return True
+
+    def _read_slowly(self, file: Path, lines: _Lines, depth: int) -> None:
+        """Whole lines, as many as belong together."""
+        if self._owner is not None:
+            self.last_name, self._owner = dns.name.from_wire(self._owner, 0)[0], None
+        while not (token := self.tok.get(want_leading=True, want_comment=True)).is_eof():
+            if token.is_identifier() and token.value.upper() == "$INCLUDE":
+                self._include(file, depth)
+            elif token.is_identifier() and token.value[0] == "$":
+                self._directive(token.value.upper())
+            elif not token.is_eol() and not token.is_comment():
+                self.tok.unget(token)
+                self._record()
+            if self.tok.ungotten_char is None and self.tok.ungotten_token is None and lines.at_line_start():
+                return
 
     def _record(self) -> None:
         self._rr_line()
@@ -151,3 +261,4 @@ class _Reader(dns.zonefile.Reader):
         self.current_origin = origin
         self.read_file(file.parent / name, depth + 1)
         self.tok, self.current_origin, self.last_name = saved
+        self._owner = None

@@ -23,8 +23,7 @@ import dns.tsig
 
 from anycastle.dns.settings import TsigKey
 from anycastle.dns.tables import Tables
-from anycastle.dns.transfer import serial_of, soa_of
-from anycastle.dns.zone import show_name
+from anycastle.dns.zone import serial_of, show_name, soa_of
 
 ANSWER_SECONDS_MAX = 3.0
 RETRY_SECONDS_MIN = 1.0

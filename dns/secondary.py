@@ -116,7 +116,12 @@ def _transfer(
         if not tcp:  # RFC 5936 section 4.2: AXFR by UDP is not defined
             return Rcode.REFUSED
         return axfr(query, zone, decider, now=now, payload_bytes=payload_bytes)
-    found = ixfr(query, packet, zone, decider, tcp=tcp, now=now, payload_bytes=payload_bytes)
+    room = None
+    if not tcp:
+        room = reply_bytes_max(query, tcp=False, payload_bytes_max=payload_bytes)
+        room -= signature.size_bytes() if signature is not None else 0
+    history = tables.histories.get(query.name, ())
+    found = ixfr(query, packet, zone, decider, history, room=room, now=now, payload_bytes=payload_bytes)
     return Rcode.FORMERR if found is None else found
 
 

@@ -23,11 +23,11 @@ from anycastle.dns.tables import Tables
 from anycastle.health.view import View
 
 START_SECONDS_MAX = 30.0
-"""For an interpreter to start and large tables to be loaded, on a busy machine."""
+"""For an interpreter to start on a busy machine; anew with each piece of the tables that a worker takes."""
 HEARTBEAT_SECONDS_MAX = 4.0
 """Workers report each second; three may be lost before anybody is told."""
 HUNG_SECONDS = 30.0
-"""A worker silent for this long is killed: long enough to load any tables."""
+"""A worker that neither reports nor takes anything for this long is killed."""
 RESTART_SECONDS_MIN = 0.1
 RESTART_SECONDS_MAX = 5.0
 
@@ -63,11 +63,12 @@ class DnsServer:
         await self.replace(tables)
         self.publish(view)
         try:
-            async with asyncio.timeout(START_SECONDS_MAX):
+            loop = asyncio.get_running_loop()
+            async with asyncio.timeout(START_SECONDS_MAX) as limit:
                 for link in self._links:
                     await link.start()
                 for link in self._links:
-                    await link.wait_ready()
+                    await link.wait_ready(lambda: limit.reschedule(loop.time() + START_SECONDS_MAX))
         except TimeoutError:
             await self.close()
             raise DnsError(f"the DNS workers did not begin to answer within {START_SECONDS_MAX:.0f} s") from None

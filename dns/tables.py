@@ -6,6 +6,7 @@ Law: all or nothing. `build_tables` makes the whole new state aside; any error k
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -16,6 +17,10 @@ from anycastle.dns.settings import DnsSettings, TransferSettings, TsigKey
 from anycastle.dns.steer import Steering
 from anycastle.dns.wire import parent_of
 from anycastle.dns.zone import Zone, ZoneError, is_below, show_name
+
+if TYPE_CHECKING:
+    from anycastle.dns.difference import Difference
+    from anycastle.dns.master import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,10 @@ class Tables:
     """By origin: who is told of a new serial."""
     keys: dict[bytes, TsigKey] = field(default_factory=dict)
     """By name, in wire form and lower case."""
+    histories: dict[bytes, "tuple[Difference, ...]"] = field(default_factory=dict)
+    """By origin: how the zone came to be what it is, oldest first (`difference.follow`)."""
+    unraised: dict[bytes, str] = field(default_factory=dict)
+    """By origin: zones that changed though their serial did not rise, and what to say of them."""
 
     def zone_of(self, name: bytes, rrtype: int) -> Zone | None:
         """The zone to answer from: the deepest, but DS is the parent's to say (RFC 4035 section 3.1.4.1)."""
@@ -62,8 +71,8 @@ def with_fastest(tables: Tables, payload: bytes, detail: Detail | None = None) -
     return replace(tables, steering=replace(steering, fastest=fastest))
 
 
-def build_tables(settings: DnsSettings) -> Tables:
-    """Reads every file that the settings name. Raises DnsError or GeoError; blocks while reading."""
+def build_tables(settings: DnsSettings, progress: "Progress | None" = None) -> Tables:
+    """Reads every file that the settings name, telling of zones. Raises DnsError or GeoError; blocks while reading."""
     # Here and not above: the workers, who import this module to unpickle, need neither dnspython nor maxminddb.
     from anycastle.dns.geo_load import load_geo
     from anycastle.dns.master import load_zone, wire_name
@@ -82,7 +91,7 @@ def build_tables(settings: DnsSettings) -> Tables:
             raise ZoneError(f"name {rule.name}: expected a name in one of the zones served here: {_listed(origins)}")
         steered[max(inside, key=len)].append(name)
     files = dict(zip(origins, settings.zones, strict=True))
-    zones = {origin: load_zone(file, steered[origin]) for origin, file in files.items()}
+    zones = {origin: load_zone(file, steered[origin], progress) for origin, file in files.items()}
     _check_delegations(zones)
     geo = load_geo(settings.geo, settings.sites)
     return Tables(

@@ -2,20 +2,23 @@
 
 Law: the SOA record first and last, every other record between them once, glue too. A steered name is its current
 default answer: the decision for a client of whom nothing is known, with the smallest TTL of the name; a wildcard stays
-a wildcard. IXFR is answered in the style of AXFR, or with the SOA alone when the client has nothing to fetch.
+a wildcard. IXFR is answered with the differences since the client's version, which leave steered names alone; else in
+the style of AXFR; with the SOA alone when the client has nothing to fetch.
 """
 
+import itertools
 import struct
 from collections.abc import Iterable, Iterator
 
 from anycastle.dns.decider import Decider
+from anycastle.dns.difference import Difference, chain_from
 from anycastle.dns.reply import MESSAGE_BYTES_MAX, Answer, render
 from anycastle.dns.rrset import AAAA, FIXED, SOA, A, RRset, make_rrset
 from anycastle.dns.serial import is_newer
 from anycastle.dns.settings import Address
 from anycastle.dns.steer import Match, Steering
-from anycastle.dns.wire import HEADER_BYTES, Query, labels_of
-from anycastle.dns.zone import Zone, show_name
+from anycastle.dns.wire import HEADER_BYTES, TRUNCATED, Query, labels_of
+from anycastle.dns.zone import Zone, serial_of, soa_of
 
 IXFR, AXFR = 251, 252
 BATCH_BYTES = 16000
@@ -32,38 +35,36 @@ def axfr(query: Query, zone: Zone, decider: Decider, *, now: float, payload_byte
 
 
 def ixfr(
-    query: Query, packet: bytes, zone: Zone, decider: Decider, *, tcp: bool, now: float, payload_bytes: int
+    query: Query,
+    packet: bytes,
+    zone: Zone,
+    decider: Decider,
+    history: tuple[Difference, ...] = (),
+    *,
+    room: int | None,
+    now: float,
+    payload_bytes: int,
 ) -> Iterator[bytes] | None:
     """What is new since the client's version; None when it does not say which version that is.
 
-    RFC 1995 section 2: by UDP the SOA alone says "ask again by TCP". Section 4: a whole zone may be sent instead of
-    differences.
+    `room` is how large the answer may be by UDP, None by TCP. RFC 1995 section 2: what is larger is the SOA alone, as
+    if to say "ask again by TCP". Section 4: the whole zone where the version is not known or that is smaller.
     """
     serial = client_serial(query, packet)
     if serial is None:
         return None
-    if not tcp or not is_newer(serial_of(zone), serial):
-        return iter((_message(query, [soa_of(zone)], payload_bytes),))
-    return axfr(query, zone, decider, now=now, payload_bytes=payload_bytes)
-
-
-def soa_of(zone: Zone) -> RRset:
-    return zone.nodes[zone.origin].rrsets[SOA]
-
-
-def serial_of(zone: Zone) -> int:
-    return int.from_bytes(soa_of(zone).rdatas[0][4][:4], "big")
-
-
-def unraised(before: dict[bytes, Zone], after: dict[bytes, Zone]) -> tuple[str, ...]:
-    """Zones, by origin, that changed though their serial did not rise: secondaries would keep what they have."""
-    found = []
-    for origin, zone in after.items():
-        old = before.get(origin)
-        if old is not None and not is_newer(serial_of(zone), serial_of(old)) and zone.nodes != old.nodes:
-            said = f"changed, but its serial did not rise ({serial_of(old)}, now {serial_of(zone)})"
-            found.append(f"zone {show_name(origin)} {said}: secondaries keep what they have")
-    return tuple(found)
+    soa = soa_of(zone)
+    alone = _message(query, [soa], payload_bytes)
+    if not is_newer(serial_of(zone), serial):
+        return iter((alone,))
+    chain = chain_from(history, serial)
+    rrsets = (soa, *itertools.chain.from_iterable(each.rrsets() for each in chain), soa)
+    if room is not None:
+        whole = render(query, Answer(answer=rrsets), bytes_max=room, payload_bytes=payload_bytes)
+        return iter((whole if chain and not whole[2] & TRUNCATED >> 8 else alone,))
+    if not chain or sum(each.size_bytes for each in chain) >= zone.nodes.size_bytes():
+        return axfr(query, zone, decider, now=now, payload_bytes=payload_bytes)
+    return (_message(query, batch, payload_bytes) for batch in _batches(rrsets))
 
 
 def client_serial(query: Query, packet: bytes) -> int | None:
@@ -90,7 +91,7 @@ def _rrsets(zone: Zone, decider: Decider, now: float) -> Iterator[RRset]:
     yield soa
     for name, node in zone.nodes.items():
         for rrtype, rrset in node.rrsets.items():
-            if rrset is not soa and not (node.steered and rrtype in (A, AAAA)):
+            if rrtype != SOA and not (node.steered and rrtype in (A, AAAA)):
                 yield rrset
         if node.steered:
             yield from _default_answer(name, decider, now)

@@ -1,7 +1,7 @@
 """Zones: immutable tables, and what they answer (RFC 1034 section 4.3.2, 2308, 4592, 6672, 8020, 8482, 9471).
 
 Law: every name that exists has a node, empty non-terminals and steered names too, so that the closest encloser
-decides everything and one dict is enough:
+decides everything and one table is enough:
 
     the name has a node         below or at a cut   referral (only DS at the cut itself is answered by us)
                                 steered, A or AAAA  Steered: the caller decides
@@ -14,14 +14,13 @@ decides everything and one dict is enough:
                                 otherwise           NXDOMAIN
 """
 
-from collections.abc import Iterable
-
 import msgspec
 
 from anycastle.dns.errors import DnsError
+from anycastle.dns.node_table import Node, NodeTable
 from anycastle.dns.reply import Answer
-from anycastle.dns.rrset import AAAA, ANY, CNAME, DNAME, DS, HINFO, NS, SOA, A, RRset, make_rrset
-from anycastle.dns.service import SERVICE_TYPES, target_of, without_hints
+from anycastle.dns.rrset import AAAA, ANY, CNAME, DNAME, DS, HINFO, MX, NS, SOA, SRV, A, RRset, make_rrset, name_end
+from anycastle.dns.service import SERVICE_TYPES
 from anycastle.dns.wire import NAME_BYTES_MAX, Rcode, labels_of, parent_of
 
 CHAIN_MAX = 8
@@ -29,7 +28,12 @@ CHAIN_MAX = 8
 ANY_TTL_SECONDS = 3600
 """RFC 8482 section 4.2 leaves it to us; long, because the answer never changes."""
 
+TARGETS_MAX = 16
+"""Targets whose addresses are added; more would hardly fit beside the records."""
+
 _STAR = b"\x01*"
+_TARGET_AT = {MX: 2, SRV: 6, **dict.fromkeys(SERVICE_TYPES, 2)}
+"""Where the target's name begins in the types that have additional addresses."""
 _STEERED_TYPES = (A, AAAA)
 
 
@@ -44,23 +48,13 @@ class Steered(msgspec.Struct, frozen=True, gc=False):
     """The SVCB or HTTPS records that were asked for, without hints."""
 
 
-class Node(msgspec.Struct, frozen=True, gc=False):
-    """One name that exists."""
-
-    rrsets: dict[int, RRset]
-    cut: bytes = b""
-    """The delegation at or above this name; empty in what we are authoritative for."""
-    steered: bool = False
-    services: tuple[int, ...] = ()
-    """At a steered name: SVCB and HTTPS, where their hints follow the decision."""
-
-
 class Zone(msgspec.Struct, frozen=True, gc=False):
     """One zone. Names are in wire form and lower case."""
 
     origin: bytes
-    nodes: dict[bytes, Node]
-    referrals: dict[bytes, Answer]
+    nodes: NodeTable
+    records: int
+    """As many as a transfer would send, without those of steered names."""
     nodata: Answer
     nxdomain: Answer
 
@@ -75,7 +69,7 @@ def look_up(zone: Zone, name: bytes, rrtype: int) -> Answer | Steered:
     while True:
         node, encloser = _find(zone, name)
         if node is not None and node.cut and not (rrtype == DS and node.cut == name):
-            return Answer(answer=tuple(chain)) if chain else zone.referrals[node.cut]
+            return Answer(answer=tuple(chain)) if chain else _referral(zone, node.cut)
         if node is None:
             dname = zone.nodes[encloser].rrsets.get(DNAME)
             if dname is None:
@@ -91,7 +85,7 @@ def look_up(zone: Zone, name: bytes, rrtype: int) -> Answer | Steered:
         elif (rrset := node.rrsets.get(rrtype)) is not None:
             if rrtype in node.services and not chain:
                 return Steered(rrset)
-            return Answer(answer=(*chain, _owned(rrset, name)))
+            return Answer(answer=(*chain, _owned(rrset, name)), optional=_addresses(zone, rrset, name))
         elif (alias := node.rrsets.get(CNAME)) is not None:
             chain.append(_owned(alias, name))
         else:
@@ -129,6 +123,27 @@ def _find(zone: Zone, name: bytes) -> tuple[Node | None, bytes]:
     return (node if node.cut else zone.nodes.get(_STAR + encloser)), encloser
 
 
+def _addresses(zone: Zone, rrset: RRset, owner: bytes) -> tuple[RRset, ...]:
+    """A and AAAA of the names that MX, SRV, SVCB and HTTPS records lead to, as far as this zone has them as data.
+
+    RFC 1035 section 3.3.9, RFC 2782, RFC 9460 section 4.1. Not of steered names: their addresses are decided when they
+    are asked for, and the scope of this answer would have to speak for both.
+    """
+    place = _TARGET_AT.get(rrset.rrtype)
+    if place is None:
+        return ()
+    found: dict[bytes, tuple[RRset, ...]] = {}
+    for rdata in rrset.rdatas[:TARGETS_MAX]:
+        wire = b"".join(rdata)
+        target = wire[place : name_end(wire, place)].lower()
+        if target == b"\0" and rrset.rrtype in SERVICE_TYPES and wire[:place] != b"\0\0":
+            target = owner
+        node = zone.nodes.get(target)
+        if node is not None and not node.cut and not node.steered:
+            found[target] = tuple(node.rrsets[kind] for kind in _STEERED_TYPES if kind in node.rrsets)
+    return tuple(each for addresses in found.values() for each in addresses)
+
+
 def _owned(rrset: RRset, name: bytes) -> RRset:
     return rrset.under(name) if rrset.owner[:2] == _STAR else rrset
 
@@ -153,125 +168,25 @@ def _synthesise(dname: RRset, encloser: bytes, name: bytes) -> RRset | None:
     return RRset(name, CNAME, dname.ttl, ((b"", target),))
 
 
-def make_zone(origin: bytes, rrsets: Iterable[RRset], steered: Iterable[bytes] = ()) -> Zone:
-    """A zone from its records and the names (wire form, lower case) that are steered in it. Raises ZoneError."""
-    names: dict[bytes, dict[int, RRset]] = {origin: {}}
-    for rrset in rrsets:
-        names.setdefault(rrset.owner.lower(), {})[rrset.rrtype] = rrset
-    steered_names = frozenset(steered)
-    for name in (*names, *steered_names):
-        _add_with_ancestors(names, origin, name)
-    _check_apex(origin, names[origin])
-    cuts = {name for name, types in names.items() if NS in types and name != origin}
-    nodes = {}
-    for name, types in names.items():
-        cut = _cut_above(name, origin, cuts)
-        _check_node(name, origin, types, cut, names, steered=name in steered_names)
-        _drop_hints(types, name, names, steered_names)
-        nodes[name] = Node(types, cut, name in steered_names, _services(types, name, steered_names))
-    soa = names[origin][SOA]
-    minimum = int.from_bytes(soa.rdatas[0][4][-4:], "big")
-    negative = (RRset(soa.owner, SOA, min(soa.ttl, minimum), soa.rdatas),)  # RFC 2308 section 3
-    return Zone(
-        origin,
-        nodes,
-        {cut: _referral(cut, origin, names) for cut in cuts},
-        Answer(authority=negative),
-        Answer(rcode=Rcode.NXDOMAIN, authority=negative),
-    )
-
-
-def _drop_hints(
-    types: dict[int, RRset], name: bytes, names: dict[bytes, dict[int, RRset]], steered: frozenset[bytes]
-) -> None:
-    """Hints for a steered name would lead round every decision, whichever name has the record."""
-    for rrtype in SERVICE_TYPES:
-        if (rrset := types.get(rrtype)) is not None:
-            rdatas = tuple(
-                (without_hints(rdata),)
-                if (target := target_of(rdata, name)) is not None and _is_steered(target, names, steered)
-                else (rdata,)
-                for (rdata,) in rrset.rdatas
-            )
-            types[rrtype] = make_rrset(rrset.owner, rrtype, rrset.ttl, rdatas)
-
-
-def _is_steered(name: bytes, names: dict[bytes, dict[int, RRset]], steered: frozenset[bytes]) -> bool:
-    while name not in names and len(name) > 1:
-        name = parent_of(name)
-        if _STAR + name in steered:
-            return True
-    return name in steered
-
-
-def _services(types: dict[int, RRset], name: bytes, steered: frozenset[bytes]) -> tuple[int, ...]:
-    if name not in steered:
-        return ()
-    return tuple(
-        rrtype
-        for rrtype in SERVICE_TYPES
-        if rrtype in types and any(target_of(rdata, name) == name for (rdata,) in types[rrtype].rdatas)
-    )
-
-
-def _add_with_ancestors(names: dict[bytes, dict[int, RRset]], origin: bytes, name: bytes) -> None:
-    while name != origin:
-        if not is_below(name, origin):
-            raise ZoneError(f"{show_name(name)} is outside of the zone {show_name(origin)}")
-        names.setdefault(name, {})
-        name = parent_of(name)
-
-
-def _cut_above(name: bytes, origin: bytes, cuts: set[bytes]) -> bytes:
-    """The topmost delegation at or above a name: what is below it is not ours to answer."""
-    found = b""
-    while name != origin:
-        if name in cuts:
-            found = name
-        name = parent_of(name)
-    return found
-
-
-def _check_apex(origin: bytes, types: dict[int, RRset]) -> None:
-    if SOA not in types or len(types[SOA].rdatas) != 1:
-        raise ZoneError(f"zone {show_name(origin)}: expected one SOA record at {show_name(origin)}")
-    if NS not in types:
-        raise ZoneError(f"zone {show_name(origin)}: expected NS records at {show_name(origin)}")
-
-
-def _check_node(
-    name: bytes,
-    origin: bytes,
-    types: dict[int, RRset],
-    cut: bytes,
-    names: dict[bytes, dict[int, RRset]],
-    *,
-    steered: bool,
-) -> None:
-    where = f"zone {show_name(origin)}: {show_name(name)}"
-    if name[:2] == _STAR and (NS in types or DNAME in types):
-        raise ZoneError(f"{where}: NS and DNAME records at a wildcard have no meaning (RFC 4592 section 4)")
-    if steered and cut:
-        raise ZoneError(f"{where} is steered, but delegated to others by NS records at {show_name(cut)}")
-    if steered and CNAME in types:
-        raise ZoneError(f"{where} is steered, so it cannot have a CNAME record")
-    ancestor = name
-    while ancestor != origin:
-        ancestor = parent_of(ancestor)
-        if DNAME in names[ancestor] and (types or steered):
-            raise ZoneError(f"{where} is below the DNAME record at {show_name(ancestor)} (RFC 6672 section 2.4)")
-
-
-def _referral(cut: bytes, origin: bytes, names: dict[bytes, dict[int, RRset]]) -> Answer:
+def _referral(zone: Zone, cut: bytes) -> Answer:
     """Glue below the cut is needed to go on (RFC 9471); addresses of servers elsewhere in the zone only help."""
-    delegation = names[cut][NS]
+    delegation = zone.nodes[cut].rrsets[NS]
     required: list[RRset] = []
     optional: list[RRset] = []
-    for rdata in delegation.rdatas:
-        server = rdata[1].lower()
-        glue = [names[server][kind] for kind in (A, AAAA) if kind in names.get(server, {})]
+    for _, target in delegation.rdatas:
+        server = target.lower()
+        node = zone.nodes.get(server)
+        glue = [node.rrsets[kind] for kind in (A, AAAA) if kind in node.rrsets] if node is not None else []
         (required if is_below(server, cut) else optional).extend(glue)
     return Answer(authoritative=False, authority=(delegation,), required=tuple(required), optional=tuple(optional))
+
+
+def soa_of(zone: Zone) -> RRset:
+    return zone.nodes[zone.origin].rrsets[SOA]
+
+
+def serial_of(zone: Zone) -> int:
+    return int.from_bytes(soa_of(zone).rdatas[0][4][:4], "big")
 
 
 def show_name(name: bytes) -> str:

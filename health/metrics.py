@@ -17,17 +17,8 @@ from anycastle.health.view import Health
 
 PARTS = ("app", "bgp", "dns", "edge", "health", "replicator")
 UNITS = (
-    "bool",
-    "bytes",
-    "connections",
-    "entries",
-    "generation",
-    "networks",
-    "paths",
-    "per_second",
-    "routes",
-    "seconds",
-    "total",
+    *("bool", "bytes", "connections", "entries", "generation", "networks", "paths", "per_second", "records", "routes"),
+    *("seconds", "serial", "total"),
 )
 NAME = re.compile(rf"anycastle_({'|'.join(PARTS)})_[a-z0-9]+(_[a-z0-9]+)*_({'|'.join(UNITS)})")
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -65,6 +56,7 @@ def samples(snapshot: Snapshot) -> Iterator[Metric]:
     yield from _health(snapshot)
     yield from _replicator(snapshot)
     yield from _bgp(snapshot)
+    yield from _dns(snapshot)
     yield from _counters(snapshot)
     yield from _levels(snapshot)
 
@@ -125,6 +117,13 @@ def _bgp(snapshot: Snapshot) -> Iterator[Metric]:
         for session in snapshot.sessions
     ]
     yield _gauge("bgp_announced_routes", "Announced and acknowledged in the present session.", ("peer",), announced)
+
+
+def _dns(snapshot: Snapshot) -> Iterator[Metric]:
+    serials = [((zone.name,), float(zone.serial)) for zone in snapshot.zones]
+    yield _gauge("dns_zone_serial", "Of the SOA record that is served.", ("zone",), serials)
+    records = [((zone.name,), float(zone.records)) for zone in snapshot.zones]
+    yield _gauge("dns_zone_records", "In the zone, without those of steered names.", ("zone",), records)
 
 
 def _counters(snapshot: Snapshot) -> Iterator[Metric]:

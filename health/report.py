@@ -120,6 +120,15 @@ class DrainReport(msgspec.Struct, frozen=True, kw_only=True):
     by: str
 
 
+class ZoneReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One zone that is served."""
+
+    name: str
+    serial: int
+    records: int
+    """Without those of steered names."""
+
+
 class DecisionReport(msgspec.Struct, frozen=True, kw_only=True):
     """One line of the live tail."""
 
@@ -190,6 +199,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """The newest first."""
     counters: dict[str, dict[str, int]]
     levels: dict[str, dict[str, int]] = {}
+    zones: tuple[ZoneReport, ...] = ()
     notes: tuple[str, ...] = ()
     """What an operator should know or do, in sentences."""
 
@@ -213,6 +223,7 @@ class Facts:
     """When `flights` is itself only a part; None means that it is all."""
     conflicts: Sequence[ConflictReport] = ()
     drains: Sequence[DrainReport] = ()
+    zones: Sequence[ZoneReport] = ()
     notes: Sequence[str] = ()
     decisions: Iterable[DecisionReport] = ()
     counters: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -244,6 +255,7 @@ def report(view: View, facts: Facts, *, now: float) -> Snapshot:
         decisions=_newest(facts.decisions, DECISIONS_MAX, lambda decision: decision.wall),
         counters=facts.counters,
         levels=facts.levels,
+        zones=tuple(facts.zones),
         notes=tuple(facts.notes),
     )
 

@@ -15,6 +15,9 @@ SHARED = {"anycastle.errors", "anycastle.clock", "anycastle.health.view"}
 CORES = {
     "dns": (
         "zone",
+        "zone_build",
+        "node_table",
+        "difference",
         "wire",
         "edns",
         "rrset",

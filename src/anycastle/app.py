@@ -30,6 +30,7 @@ from anycastle.health.observe import Result
 from anycastle.health.probe import Prober
 from anycastle.health.report import DecisionReport
 from anycastle.health.view import SiteView, View
+from anycastle.loading import shown
 from anycastle.replicator.edge import Edge
 from anycastle.replicator.event import Event, LinkDown, LinkUp
 from anycastle.replicator.fence import rosters_compatible
@@ -118,7 +119,8 @@ class Member:
         self.tables: Tables | None = None
         self.dns: DnsServer | None = None
         if settings.dns is not None:
-            self.tables = build_tables(settings.dns)
+            with shown() as progress:
+                self.tables = build_tables(settings.dns, progress)
             self.dns = DnsServer(settings.dns, clock=clock)
             _check_ports(settings.dns.listen)
         self.announcer = Announcer(settings.bgp, clock, on_change=self.note) if settings.bgp else None

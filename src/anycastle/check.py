@@ -17,7 +17,7 @@ from anycastle.config import Config, ConfigError, MemberConfig, overlap, read_co
 from anycastle.config_read import Fault, Faults
 from anycastle.dns.geo_load import GeoError, load_geo
 from anycastle.dns.geo_review import covered_lines, unpreferred_sites
-from anycastle.dns.master import load_zone
+from anycastle.dns.master import Progress, load_zone
 from anycastle.dns.settings import DnsSettings, GeoSettings
 from anycastle.dns.tables import build_tables
 from anycastle.errors import AnycastleError
@@ -25,12 +25,12 @@ from anycastle.replicator.pki import server_context, server_name
 from anycastle.replicator.settings import GroupSettings, Tls
 
 
-def check(file: Path, member: str | None) -> tuple[Config, list[str]]:
+def check(file: Path, member: str | None, progress: Progress | None = None) -> tuple[Config, list[str]]:
     """The configuration and all its problems, a line each; with `member` its machine's too. Raises ConfigError."""
     config, faults = read_config(file)
     problems = [str(fault) for fault in faults.in_order()]
     together = not (faults.about("zones") or faults.about("names"))
-    problems += table_problems(config, together=together)
+    problems += table_problems(config, together=together, progress=progress)
     geo_problems, geo_warnings = look_at_geo(config)
     problems += geo_problems
     config = dataclasses.replace(config, warnings=(*config.warnings, *geo_warnings))
@@ -39,25 +39,28 @@ def check(file: Path, member: str | None) -> tuple[Config, list[str]]:
     return config, list(dict.fromkeys(problems))
 
 
-def table_problems(config: Config, *, together: bool) -> list[str]:
+def table_problems(config: Config, *, together: bool, progress: Progress | None = None) -> list[str]:
     """Of zones and steered names, which are the same at every site; `together` also one against another."""
-    problems: list[str] = []
-    for zone in config.zones:
-        try:
-            load_zone(zone)
-        except AnycastleError as error:
-            problems.append(str(error))
-    sites = config.steered_sites()
+    found: list[str] = []
     if together:
         # Names outside of all zones, a delegation that is missing. Geography comes by itself: it tells more of it.
+        sites = config.steered_sites()
         settings = DnsSettings(
             member="check", listen=(), workers=1, zones=config.zones, names=config.names, sites=sites, geo=GeoSettings()
         )
         try:
-            build_tables(settings)
+            build_tables(settings, progress)
+        except AnycastleError as error:
+            found = [str(error)]
+        else:
+            return []
+    problems: list[str] = []
+    for zone in config.zones:  # each by itself, for the first fault hides the others
+        try:
+            load_zone(zone, progress=progress)
         except AnycastleError as error:
             problems.append(str(error))
-    return list(dict.fromkeys(problems))
+    return list(dict.fromkeys([*problems, *found]))
 
 
 def look_at_geo(config: Config) -> tuple[Sequence[str], Sequence[Fault]]:

@@ -132,8 +132,10 @@ def _first(group: ExceptionGroup[AnycastleError]) -> AnycastleError:
 def _check(options: argparse.Namespace) -> int:
     """Never touches the network; with --site also what must be there on this machine."""
     from anycastle.check import check
+    from anycastle.loading import shown
 
-    config, problems = check(options.config, options.site)
+    with shown() as progress:
+        config, problems = check(options.config, options.site, progress)
     _warn(config)
     for problem in problems:
         print(problem, file=sys.stderr)

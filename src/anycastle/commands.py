@@ -116,6 +116,7 @@ def status(options: argparse.Namespace) -> int:
     _show_sites(answer["sites"])
     _show("links", ("peer", "state", "for", "reason"), [_link(link) for link in answer["links"]])
     _show_routes(answer["sessions"])
+    _show("zones", ("zone", "serial", "records"), [(z["name"], z["serial"], z["records"]) for z in answer["zones"]])
     waiting, conflicts_total = answer["flights_total"], answer["conflicts_total"]
     print(f"{waiting} entries in flight, {conflicts_total} conflicts")
     return 0

@@ -14,14 +14,17 @@ from aiohttp import web
 from anycastle import __version__
 from anycastle.app import Member
 from anycastle.config import ConfigError, MemberConfig, load_config
+from anycastle.dns.difference import follow
 from anycastle.dns.explain import explain
 from anycastle.dns.geo_map import map_page
-from anycastle.dns.tables import build_tables
-from anycastle.dns.transfer import unraised
+from anycastle.dns.settings import DnsSettings
+from anycastle.dns.tables import Tables, build_tables
+from anycastle.dns.zone import serial_of, show_name
 from anycastle.errors import AnycastleError
 from anycastle.health.ask import Address
-from anycastle.health.report import ConflictReport, DrainReport, Facts, Snapshot, report
+from anycastle.health.report import ConflictReport, DrainReport, Facts, Snapshot, ZoneReport, report
 from anycastle.health.view import ALL_GROUPS, View, show_path, withheld
+from anycastle.loading import shown
 from anycastle.replicator.content import Content
 from anycastle.replicator.entry import Entry, Kind
 from anycastle.reports import conflict_report, flight_reports, group_report, link_reports, session_reports
@@ -63,6 +66,7 @@ class Ports:
                 DrainReport(site=o.site, group=o.group, by=o.by) for o in member.drains.overrides() if o.drained
             ),
             decisions=tuple(member.decisions),
+            zones=self._zones(),
             notes=self._notes(now),
             counters=member.counters(),
             levels=member.levels(),
@@ -170,10 +174,12 @@ class Ports:
         warnings: tuple[str, ...] = ()
         config = await asyncio.to_thread(load_config, member.config.file)
         settings = config.for_member(member.settings.member)
-        tables = await asyncio.to_thread(build_tables, settings.dns) if settings.dns else None
+        tables = await asyncio.to_thread(_build, settings.dns) if settings.dns else None
         restart = list(needs_restart(member.settings, settings))
         if member.dns is not None and tables is not None:
-            warnings = await asyncio.to_thread(unraised, member.tables.zones, tables.zones) if member.tables else ()
+            if member.tables is not None:
+                tables = await asyncio.to_thread(follow, member.tables, tables)
+            warnings = tuple(tables.unraised.values())
             await member.dns.replace(tables)
             member.tables = tables
         member.round_trips.use(config.names)
@@ -192,6 +198,13 @@ class Ports:
         except AnycastleError as error:
             log.error("event=reload-refused reason=%s", error)
 
+    def _zones(self) -> tuple[ZoneReport, ...]:
+        tables = self._member.tables
+        return tuple(
+            ZoneReport(name=show_name(origin), serial=serial_of(zone), records=zone.records)
+            for origin, zone in (tables.zones.items() if tables is not None else ())
+        )
+
     def _notes(self, now: float) -> tuple[str, ...]:
         replica = self._member.settings.replica
         step = next_step(replica.members, replica.members_previous, self._member.member_standing(now))
@@ -200,7 +213,8 @@ class Ports:
             for name, content in self._member.replica.contents.items()
             if not content.settle.sight.watched_by.startswith("fanotify")
         ]
-        return tuple(note for note in (self._member.reload_refused, step, *watched) if note)
+        unraised = self._member.tables.unraised.values() if self._member.tables is not None else ()
+        return tuple(note for note in (self._member.reload_refused, *unraised, step, *watched) if note)
 
     # -- small things ---------------------------------------------------------------------------------------------
 
@@ -279,3 +293,8 @@ def _where_summary(known: dict[str, Any] | None, sites: dict[str, dict[str, Any]
     lack = [site for site, state in sites.items() if not state["landed"]]
     what = f"version {known['version']} ({known['kind']}, {known['size']} bytes)"
     return f"{what} has landed at {', '.join(have) or 'no site'}" + (f"; not at {', '.join(lack)}" if lack else "")
+
+
+def _build(settings: DnsSettings) -> Tables:
+    with shown(terminal=False) as progress:
+        return build_tables(settings, progress)

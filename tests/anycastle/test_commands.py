@@ -205,6 +205,22 @@ def test_reload_takes_what_it_can_and_names_what_needs_a_restart(three: Members)
     assert three.run("reload", "--json").json["needs_restart"] == []
 
 
+def test_a_zone_that_changed_without_its_serial_is_named_until_the_serial_rises(three: Members) -> None:
+    zone = three.folder / "zone"
+    good = zone.read_text()
+    (served,) = three.run("status", "--json").json["zones"]
+    try:
+        zone.write_text(good + "unraised 60 IN A 192.0.2.98\n")
+        assert "its serial did not rise" in three.run("reload").out
+        asked = three.run("status", "--json").json
+        assert any("its serial did not rise" in note for note in asked["notes"])
+        assert asked["zones"] == [served | {"records": served["records"] + 1}]
+        assert f"{served['serial']}" in three.run("status").out
+    finally:
+        zone.write_text(good)
+    three.run("reload")
+
+
 def test_a_broken_zone_is_refused_with_file_and_line_and_the_old_one_answers(three: Members) -> None:
     zone = three.folder / "zone"
     good = zone.read_text()

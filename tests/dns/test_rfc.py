@@ -81,6 +81,67 @@ def test_rfc2181_5_2_one_ttl_for_an_rrset(tmp_path: Path) -> None:
     assert show(ask(tables, "two.example.com A")).count(" 30 IN A ") == 2
 
 
+def test_rfc2181_5_2_what_has_one_ttl_in_the_file_has_it_in_additional_records_too(tmp_path: Path) -> None:
+    tables = tables_of(tmp_path, "@ 60 IN NS ns3\nns3 60 IN A 192.0.2.1\nns3 30 IN A 192.0.2.2\nd IN NS ns3\n")
+    message = ask(tables, "d.example.com A")
+    (glue,) = [rrset for rrset in message.additional if rrset.name.to_text() == "ns3.example.com."]
+    assert (glue.ttl, len(glue)) == (30, 2)
+
+
+def test_rfc2181_9_tc_only_when_required_data_does_not_fit(tmp_path: Path) -> None:
+    """'not set merely because some extra information could have been included, but there was insufficient room'."""
+    hosts = "".join(f"m IN MX {n} h{n}\n" + "".join(f"h{n} IN A 192.0.2.{m}\n" for m in range(12)) for n in range(8))
+    tables = tables_of(tmp_path, hosts)
+    for payload in (512, 1232):
+        message = ask(tables, "m.example.com MX", payload=payload)
+        assert not message.flags & dns.flags.TC
+        assert len(message.answer[0]) == 8
+        assert 0 < len(message.additional) < 8
+    assert len(ask(tables, "m.example.com MX", tcp=True).additional) == 8
+
+
+def test_rfc2181_9_an_answer_with_tc_holds_no_part_of_a_set(tmp_path: Path) -> None:
+    tables = tables_of(tmp_path, "".join(f"w IN A 198.51.100.{n}\n" for n in range(100)))
+    message = ask(tables, "w.example.com A")
+    assert message.flags & dns.flags.TC
+    assert not message.answer
+    assert len(ask(tables, "w.example.com A", tcp=True).answer[0]) == 100
+
+
+def test_rfc1035_3_3_9_and_rfc2782_addresses_of_targets_are_added_where_they_are_ours(tmp_path: Path) -> None:
+    records = "m IN MX 1 mail\nm IN MX 2 www.example.org.\n_s._tcp IN SRV 1 1 80 www\nn IN MX 1 ns.deleg\n"
+    tables = tables_of(tmp_path, records)
+    assert additional(tables, "m.example.com MX") == ["mail.example.com. 3600 IN A 192.0.2.25"]
+    assert additional(tables, "_s._tcp.example.com SRV") == ["www.example.com. 3600 IN A 192.0.2.80"]
+    assert additional(tables, "n.example.com MX") == []  # glue is not ours to tell
+
+
+def test_rfc9460_4_1_addresses_of_service_targets_are_added(tmp_path: Path) -> None:
+    records = "h IN HTTPS 1 . alpn=h2\nh IN A 192.0.2.81\ns IN SVCB 1 h alpn=h2\na IN HTTPS 0 h\ngone IN HTTPS 0 .\n"
+    tables = tables_of(tmp_path, records)
+    for question in ("h.example.com HTTPS", "s.example.com SVCB", "a.example.com HTTPS"):
+        assert additional(tables, question) == ["h.example.com. 3600 IN A 192.0.2.81"]
+    assert additional(tables, "gone.example.com HTTPS") == []
+
+
+def test_addresses_of_steered_targets_are_never_added(tmp_path: Path) -> None:
+    """They follow a decision, and the scope of the answer could not speak for it."""
+    records = "m IN MX 1 shop\n_s._tcp IN SRV 1 1 80 a.blogs\ns IN SVCB 1 shop alpn=h2\n"
+    tables = tables_of(tmp_path, records)
+    for question in ("m.example.com MX", "_s._tcp.example.com SRV", "s.example.com SVCB"):
+        assert additional(tables, question) == []
+
+
+def tables_of(folder: Path, records: str) -> Tables:
+    """The zone of `tests.dns.world` with more records."""
+    (folder / "zone").write_text(ZONE % "x" + records)
+    return make_tables(folder, zones=(ZoneFile(origin="example.com", file=folder / "zone"),))
+
+
+def additional(tables: Tables, question: str) -> list[str]:
+    return [line for rrset in ask(tables, question).additional for line in rrset.to_text().splitlines()]
+
+
 def test_rfc4343_4_1_case_is_ignored_and_the_question_comes_back_as_it_came(tables: Tables) -> None:
     packet = query("wWw.ExAmPlE.cOm")
     reply = raw(tables, packet)
@@ -156,6 +217,38 @@ def test_rfc9471_3_1_all_in_domain_glue_is_there_or_tc_is_set(tables: Tables) ->
     glue = show(ask(tables, "x.deleg.example.com A"))
     assert "ad ns.deleg.example.com. 3600 IN A 192.0.2.54" in glue
     assert "ad ns.deleg.example.com. 3600 IN AAAA 2001:db8::54" in glue
+
+
+@pytest.mark.parametrize("payload", [512, 1232])
+def test_rfc9471_3_1_in_domain_glue_that_does_not_fit_is_tc_and_by_tcp_it_is_all_there(
+    tmp_path: Path, payload: int
+) -> None:
+    """With ever more servers: first all glue is there, then TC is set; nothing between."""
+    truncated, whole = set(), set()
+    sizes = range(8, 22) if payload == 512 else range(20, 50)
+    records = "".join(
+        f"d{count} IN NS ns{n}.d{count}\nns{n}.d{count} IN A 192.0.2.{n}\n" for count in sizes for n in range(count)
+    )
+    tables = tables_of(tmp_path, records)
+    for count in sizes:
+        message = ask(tables, f"x.d{count}.example.com A", payload=payload)
+        if message.flags & dns.flags.TC:
+            truncated.add(count)
+        else:
+            whole.add(count)
+            assert len(message.additional) == count
+        assert len(ask(tables, f"x.d{count}.example.com A", tcp=True).additional) == count
+    assert truncated
+    assert whole
+    assert max(whole) < min(truncated)
+
+
+def test_rfc9471_3_2_addresses_of_sibling_servers_are_optional(tmp_path: Path) -> None:
+    servers = "".join(f"d IN NS ns{n}.other\nns{n}.other IN A 192.0.2.{n}\n" for n in range(14))
+    message = ask(tables_of(tmp_path, servers), "x.d.example.com A", payload=512)
+    assert not message.flags & dns.flags.TC
+    assert len(message.authority[0]) == 14
+    assert 0 < len(message.additional) < 14
 
 
 @pytest.mark.parametrize("count", [0, 2])

@@ -79,7 +79,7 @@ def framed(*queries: bytes) -> bytes:
 SOURCE = bytes((127, 0, 0, 1))
 
 
-def test_answers_in_order_however_the_bytes_arrive(room: Room) -> None:
+def test_rfc7766_8_a_length_prefix_in_pieces_and_answers_in_order(room: Room) -> None:
     client = room.connect(0.0)
     stream = framed(b"one", b"two", b"three")
     for byte in stream:
@@ -101,7 +101,51 @@ def test_what_deserves_no_answer_ends_the_connection(room: Room, sent: bytes) ->
     assert room.streams.count() == 0
 
 
-def test_only_a_complete_query_moves_the_deadline(room: Room) -> None:
+def test_rfc7766_6_2_1_a_connection_is_used_again(room: Room) -> None:
+    client = room.connect(0.0)
+    for number in range(50):
+        client.sendall(framed(b"%d" % number))
+        room.work(float(number) / 10)
+        expected = framed(b"%d" % number + SOURCE)
+        assert client.recv(len(expected), socket.MSG_WAITALL) == expected
+    assert room.streams.count() == 1
+
+
+def test_rfc7766_6_2_1_1_queries_are_not_held_back_for_answers(room: Room) -> None:
+    """All are answered though the client reads nothing yet."""
+    client = room.connect(0.0)
+    queries = [b"%d" % number for number in range(100)]
+    client.sendall(framed(*queries))
+    room.work(1.0)
+    assert room.asked == 100
+    expected = framed(*(query + SOURCE for query in queries))
+    assert client.recv(len(expected), socket.MSG_WAITALL) == expected
+
+
+def test_rfc7766_6_2_1_1_a_query_in_pieces_holds_back_nobody_else(room: Room) -> None:
+    slow, quick = room.connect(0.0), room.connect(0.0)
+    slow.sendall(framed(b"slow")[:3])
+    room.work(1.0)
+    quick.sendall(framed(b"quick"))
+    room.work(2.0)
+    assert quick.recv(100) == framed(b"quick" + SOURCE)
+    slow.sendall(framed(b"slow")[3:])
+    room.work(3.0)
+    assert slow.recv(100) == framed(b"slow" + SOURCE)
+
+
+def test_rfc7766_6_2_4_who_says_that_no_query_follows_still_gets_the_answers(room: Room) -> None:
+    client = room.connect(0.0)
+    client.sendall(framed(b"last"))
+    client.shutdown(socket.SHUT_WR)
+    room.work(1.0)
+    expected = framed(b"last" + SOURCE)
+    assert client.recv(len(expected), socket.MSG_WAITALL) == expected
+    assert client.recv(1) == b""
+    assert room.streams.count() == 0
+
+
+def test_rfc7766_6_2_3_idle_connections_end_and_only_a_complete_query_moves_the_deadline(room: Room) -> None:
     asks, dribbles = room.connect(0.0), room.connect(0.0)
     asks.sendall(framed(b"one"))
     dribbles.sendall(framed(b"one")[:2])

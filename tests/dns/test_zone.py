@@ -11,7 +11,8 @@ from anycastle.dns.rrset import CNAME, DNAME, NS, SOA, A, make_rrset
 from anycastle.dns.settings import SteeredName, ZoneFile
 from anycastle.dns.tables import Tables, build_tables
 from anycastle.dns.wire import name_of
-from anycastle.dns.zone import ZoneError, is_below, look_up, make_zone, negative_within, show_name
+from anycastle.dns.zone import ZoneError, is_below, look_up, negative_within, show_name
+from anycastle.dns.zone_build import make_zone
 from tests.dns.world import ask, make_settings, make_tables, show
 
 SOA_LINE = "au example.com. 300 IN SOA ns1.example.com. hostmaster.example.com. 2024010101 7200 3600 1209600 300"
@@ -38,7 +39,10 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Tables:
         ("WWW.Example.Com A", "NOERROR aa\nan WWW.Example.Com. 3600 IN A 192.0.2.80"),
         ("www.example.com TXT", 'NOERROR aa\nan www.example.com. 3600 IN TXT "hello" "world"'),
         ("www.example.com TYPE65000", f"NOERROR aa\n{SOA_LINE}"),
-        ("example.com MX", "NOERROR aa\nan example.com. 3600 IN MX 10 mail.example.com."),
+        (
+            "example.com MX",
+            "NOERROR aa\nan example.com. 3600 IN MX 10 mail.example.com.\nad mail.example.com. 3600 IN A 192.0.2.25",
+        ),
         (
             "example.com NS",
             "NOERROR aa\nan example.com. 3600 IN NS ns1.example.com.\nan example.com. 3600 IN NS ns2.Example.NET.",

@@ -19,6 +19,7 @@ from anycastle.health.report import (
     RouteReport,
     SessionReport,
     Snapshot,
+    ZoneReport,
     report,
 )
 from anycastle.health.view import ALL_GROUPS, GroupView, Health, SiteView, View
@@ -101,6 +102,7 @@ def facts(generation: int = 1, **more: Any) -> Facts:
         "flights": [flight()],
         "conflicts": [conflict()],
         "decisions": [DecisionReport(wall=WALL, part="health", text="sgp is down: no answer")],
+        "zones": [ZoneReport(name="example.com", serial=2024010101, records=7)],
         "counters": {"dns": {"queries": 12, "noerror": 11}, "edge": {"requests_total": 3}},
     } | more
     return Facts(cluster="example", version="0.1.0", generation=generation, wall=WALL, started=900.0, **given)

@@ -41,6 +41,8 @@ def test_every_family_says_what_it_is() -> None:
         ("anycastle_replicator_in_flight_entries", {}, 1.0),
         ("anycastle_bgp_announced_routes", {"peer": "192.0.2.254"}, 1.0),
         ("anycastle_dns_queries_total", {}, 12.0),
+        ("anycastle_dns_zone_serial", {"zone": "example.com"}, 2024010101.0),
+        ("anycastle_dns_zone_records", {"zone": "example.com"}, 7.0),
         ("anycastle_edge_requests_total", {}, 3.0),
     ],
 )
