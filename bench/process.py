@@ -1,4 +1,4 @@
-"""Servers under measurement: each a session of its own, on given cores, whose processes are found and ended by pid.
+"""Programs under measurement: each a session of its own, whose processes are found and ended by pid.
 
 Law: whatever was started is ended, also when the benchmark fails. Processor time is of the whole session.
 """
@@ -34,8 +34,8 @@ class Server:
             raise BenchError(f"{self._process.args!r} ended with {self._process.returncode}: {' / '.join(words)}")
 
     def cpu_seconds(self) -> float:
-        """User and system time so far."""
-        return sum(int(fields[11]) + int(fields[12]) for _, fields in self._stats()) / TICKS_PER_SECOND
+        """User and system time so far, of children that ended too."""
+        return sum(int(ticks) for _, fields in self._stats() for ticks in fields[11:15]) / TICKS_PER_SECOND
 
     def resident_bytes(self) -> int:
         """Resident memory of all processes; pages that they share count once for each."""
@@ -61,12 +61,12 @@ class Server:
 
 
 @contextlib.contextmanager
-def running(command: Sequence[str], folder: Path, *, core: int) -> Iterator[Server]:
-    """A server in the foreground on one core, its words in `folder`/log."""
+def running(command: Sequence[str], folder: Path, *, core: int | None = None) -> Iterator[Server]:
+    """A server in the foreground, on one core or on all, its words in `folder`/log."""
     log = folder / "log"
     with log.open("wb") as words:
         process = subprocess.Popen(
-            ["taskset", "-c", str(core), *command],
+            [*(["taskset", "-c", str(core)] if core is not None else []), *command],
             stdin=subprocess.DEVNULL,
             stdout=words,
             stderr=subprocess.STDOUT,

@@ -1,4 +1,4 @@
-"""Paths that cannot leave a root folder: openat2 and renameat2, which Python does not offer.
+"""Paths that cannot leave a root folder: openat2, renameat2 and syncfs, which Python does not offer.
 
 Law: a path is resolved by the kernel beneath the root's descriptor in one step, following no symlink, so that nobody
 who races with us can lead it elsewhere (openat2(2): RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS).
@@ -41,6 +41,8 @@ class _OpenHow(ctypes.Structure):
 _libc = ctypes.CDLL(None, use_errno=True)
 _renameat2 = _libc.renameat2
 _renameat2.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
+_syncfs = _libc.syncfs
+_syncfs.argtypes = (ctypes.c_int,)
 _syscall = _libc.syscall
 _syscall.restype = ctypes.c_long
 _syscall.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(_OpenHow), ctypes.c_size_t)
@@ -86,8 +88,8 @@ def folder_beneath(root: int, path: bytes) -> Iterator[int]:
         os.close(descriptor)
 
 
-def make_folders(root: int, path: bytes, mode: int) -> None:
-    """Makes a folder and its missing parents durably; those that exist stay as they are."""
+def make_folders(root: int, path: bytes, mode: int, *, durable: bool = True) -> None:
+    """Makes a folder and its missing parents; those that exist stay as they are."""
     missing: list[bytes] = []
     while path:
         try:
@@ -102,7 +104,8 @@ def make_folders(root: int, path: bytes, mode: int) -> None:
                 os.mkdir(name, 0o700, dir_fd=parent)
                 with folder_beneath(parent, name) as made:
                     os.fchmod(made, mode)  # the process's umask has no say
-            os.fsync(parent)
+            if durable:
+                os.fsync(parent)
         path = path + b"/" + name if path else name
 
 
@@ -120,3 +123,10 @@ def _rename(source: int, old: bytes, target: int, new: bytes, flags: int) -> Non
     if _renameat2(source, old, target, new, flags) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), new)
+
+
+def sync_filesystem(descriptor: int) -> None:
+    """All that was written to a descriptor's filesystem is on the disk (syncfs(2)). Raises OSError."""
+    if _syncfs(descriptor) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))

@@ -28,11 +28,12 @@ from anycastle.replicator.beneath import (
     lstat_beneath,
     make_folders,
     open_beneath,
+    sync_filesystem,
 )
 from anycastle.replicator.entry import PRIVATE_FOLDER, Entry, Kind, Version, check_path
 from anycastle.replicator.exclude import Exclude
 from anycastle.replicator.keep import keep_copy
-from anycastle.replicator.land import LocalEdit, NotEmpty, Places, keep, land
+from anycastle.replicator.land import LocalEdit, NotEmpty, Places, dress, keep, land
 from anycastle.replicator.observation import Change, Fingerprint, Local, fingerprint_of
 from anycastle.replicator.stage import DigestMismatch, LandError, Staged, hash_file, landing
 
@@ -213,15 +214,27 @@ class Tree:
             os.close(source)
         return staged
 
-    def land(self, entry: Entry, staged: Staged | None, expected: Fingerprint | None) -> Fingerprint | None:
-        """Makes the path what the entry says, durably; returns what `fingerprint` says of it then (None: deleted).
+    def dress(self, staged: Staged) -> None:
+        """Gives a finished temp its attributes: what is left of `land` is then a rename. Raises LandError."""
+        dress(self._places, staged)
+
+    def sync(self) -> None:
+        """Everything that was written below the root is on the disk, and what else its filesystem holds. OSError."""
+        sync_filesystem(self.descriptor)
+
+    def land(
+        self, entry: Entry, staged: Staged | None, expected: Fingerprint | None, *, durable: bool = True
+    ) -> Fingerprint | None:
+        """Makes the path what the entry says; returns what `fingerprint` says of it then (None: deleted).
+
+        Not `durable`: the caller gave `staged` its attributes and called `sync` before, and calls `sync` afterwards.
 
         `expected` is what the ledger says is there. Raises LocalEdit when that is not so; NotEmpty for a folder that
         must go and holds replicated things; LandError with the system's reason; NotBeneath; EntryError. Then nothing
         has changed and `staged` is still the caller's, to abort or try again.
         """
         check_path(entry.path)
-        return land(self._places, entry, staged, expected)
+        return land(self._places, entry, staged, expected, durable=durable)
 
     def keep_conflict(self, path: bytes, version: Version) -> bytes:
         """Keeps a copy of the file or symlink that is at the path below `.anycastle/conflicts`; returns its name there.

@@ -4,7 +4,8 @@ Laws: content becomes visible by one rename, with all its attributes; what stood
 it was swapped out, and swapped back when it is not what the ledger said, so a racing edit is never lost. A folder goes
 only when nothing replicated is left in it; what an operator excluded, and sockets and the like, are then moved to
 `.anycastle/conflicts/` with it: neither destroyed nor able to hold up a delete for ever. A folder's attributes alone
-are never a conflict.
+are never a conflict. With `durable` it is on the disk at the return; without, whoever lands many has the content on
+the disk before, and sees to the rest afterwards, for all of them at once.
 """
 
 import contextlib
@@ -56,16 +57,24 @@ class Places:
     excluded: Callable[[bytes], bool]
 
 
-def land(places: Places, entry: Entry, staged: Staged | None, expected: Fingerprint | None) -> Fingerprint | None:
+def dress(places: Places, staged: Staged) -> None:
+    """Gives a checked temp file the attributes that it will have in its place. Raises LandError."""
+    with landing(staged.entry.path):
+        set_attributes(staged.descriptor, staged.entry, as_root=places.as_root)
+
+
+def land(
+    places: Places, entry: Entry, staged: Staged | None, expected: Fingerprint | None, *, durable: bool
+) -> Fingerprint | None:
     """As `Tree.land`."""
     with landing(entry.path):
         if entry.kind is Kind.ABSENT:
-            _remove(places, entry.path, expected)
+            _remove(places, entry.path, expected, durable=durable)
             return None
-        with _parent(places, entry.path) as (folder, name):
+        with _parent(places, entry.path, durable=durable) as (folder, name):
+            spot = _Spot(places, folder, name, entry.path, durable)
             if entry.kind is Kind.FOLDER and _is_folder(folder, name):
-                return _set_folder(places, folder, name, entry)
-            spot = _Spot(places, folder, name, entry.path)
+                return _set_folder(spot, entry)
             match entry.kind:
                 case Kind.FILE:
                     return _land_file(spot, entry, staged, expected)
@@ -85,15 +94,20 @@ class _Spot:
     folder: int
     name: bytes
     path: bytes
+    durable: bool
+
+    def sync(self, descriptor: int) -> None:
+        if self.durable:
+            os.fsync(descriptor)
 
 
 @contextlib.contextmanager
-def _parent(places: Places, path: bytes) -> Iterator[tuple[int, bytes]]:
+def _parent(places: Places, path: bytes, *, durable: bool) -> Iterator[tuple[int, bytes]]:
     parent, _, name = path.rpartition(b"/")
     try:
         folder = open_beneath(places.root, parent or b".", O_FOLDER)
     except FileNotFoundError:
-        make_folders(places.root, parent, PARENT_MODE)
+        make_folders(places.root, parent, PARENT_MODE, durable=durable)
         folder = open_beneath(places.root, parent, O_FOLDER)
     try:
         yield folder, name
@@ -107,8 +121,9 @@ def _parent(places: Places, path: bytes) -> Iterator[tuple[int, bytes]]:
 def _land_file(spot: _Spot, entry: Entry, staged: Staged | None, expected: Fingerprint | None) -> Fingerprint:
     assert staged is not None, "content was staged"
     assert staged.finished, "its digest was checked"
-    set_attributes(staged.descriptor, entry, as_root=spot.places.as_root)
-    os.fsync(staged.descriptor)
+    if spot.durable:
+        set_attributes(staged.descriptor, entry, as_root=spot.places.as_root)
+        os.fsync(staged.descriptor)
     landed = _put(spot, staged.name, _fingerprint_of(os.fstat(staged.descriptor)), expected)
     staged.release()
     return landed
@@ -120,7 +135,7 @@ def _land_folder(spot: _Spot, entry: Entry, expected: Fingerprint | None) -> Fin
     try:
         with folder_beneath(temporary, name) as made:
             set_attributes(made, entry, as_root=spot.places.as_root)
-            os.fsync(made)
+            spot.sync(made)
             fingerprint = _fingerprint_of(os.fstat(made))
         return _put(spot, name, fingerprint, expected)
     except BaseException:
@@ -141,10 +156,10 @@ def _land_symlink(spot: _Spot, entry: Entry, expected: Fingerprint | None) -> Fi
         raise
 
 
-def _set_folder(places: Places, folder: int, name: bytes, entry: Entry) -> Fingerprint:
-    with folder_beneath(folder, name) as existing:
-        set_attributes(existing, entry, as_root=places.as_root)
-        os.fsync(existing)
+def _set_folder(spot: _Spot, entry: Entry) -> Fingerprint:
+    with folder_beneath(spot.folder, spot.name) as existing:
+        set_attributes(existing, entry, as_root=spot.places.as_root)
+        spot.sync(existing)
         return _fingerprint_of(os.fstat(existing))
 
 
@@ -160,7 +175,7 @@ def _put(spot: _Spot, temp: bytes, made: Fingerprint, expected: Fingerprint | No
         _move_new(temporary, temp, spot)
     elif _swap(temporary, temp, spot, current):
         _dispose(spot, temp, current, lambda: exchange(temporary, temp, spot.folder, spot.name))
-    os.fsync(spot.folder)
+    spot.sync(spot.folder)
     after = _look(spot)
     # The rename moved ctime. Anything else that differs is an edit since: then what is reported is never found again.
     return after if after is not None and _same(after, made) else made
@@ -193,14 +208,14 @@ def _swap(temporary: int, temp: bytes, spot: _Spot, current: Fingerprint) -> boo
     return True
 
 
-def _remove(places: Places, path: bytes, expected: Fingerprint | None) -> None:
+def _remove(places: Places, path: bytes, expected: Fingerprint | None, *, durable: bool) -> None:
     parent, _, name = path.rpartition(b"/")
     try:
         opened = open_beneath(places.root, parent or b".", O_FOLDER)
     except (FileNotFoundError, NotADirectoryError):
         return
     try:
-        _remove_at(_Spot(places, opened, name, path), expected)
+        _remove_at(_Spot(places, opened, name, path, durable), expected)
     finally:
         os.close(opened)
 
@@ -215,7 +230,7 @@ def _remove_at(spot: _Spot, expected: Fingerprint | None) -> None:
     temp, temporary = _new_name(), spot.places.temporary
     os.rename(spot.name, temp, src_dir_fd=spot.folder, dst_dir_fd=temporary)
     _dispose(spot, temp, current, lambda: rename_new(temporary, temp, spot.folder, spot.name))
-    os.fsync(spot.folder)
+    spot.sync(spot.folder)
 
 
 def _dispose(spot: _Spot, temp: bytes, seen: Fingerprint, put_back: Callable[[], None]) -> None:

@@ -9,7 +9,6 @@ cause, and is tried again for ever. What is excluded here counts as landed, as a
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -17,7 +16,9 @@ from anycastle.clock import Clock
 from anycastle.errors import AnycastleError
 from anycastle.replicator.disk import DigestMismatch, LandError, LocalEdit, NotEmpty, Staged, Tree, TreeError
 from anycastle.replicator.entry import Entry, Kind
+from anycastle.replicator.landing_batch import Content, Landed, Lander, Loses, Outcome, Superseded
 from anycastle.replicator.landing_queue import JOBS_MAX, RETRY_SECONDS_MAX, Job, Queue
+from anycastle.replicator.landing_turns import Turns
 from anycastle.replicator.ledger import Ledger
 from anycastle.replicator.ledger_thread import RETRY_SECONDS, LedgerThread
 from anycastle.replicator.observation import Conflict, Fingerprint, Local
@@ -26,46 +27,16 @@ from anycastle.replicator.threads import Stopped, Threads
 
 log = logging.getLogger("anycastle.replicator.landing")
 
-NEAR_WORKERS = 8
-"""Land what needs nobody else; so many, because each waits for the disk most of the time."""
+NEAR_WORKERS = 3
+"""Land what needs nobody else, in batches: one works while another syncs. One takes only what a request waits for."""
 FAR_WORKERS = 4
 """Land what is pulled; one of them only what a request waits for."""
 REVIVE_SECONDS = 0.05
 SOON_SECONDS = 0.02
 
 
-class _Superseded(AnycastleError):
-    """There is a newer entry of the path, or it landed already."""
-
-
-class _Loses(AnycastleError):
-    """What is here was made without knowing of the entry, and has to be kept."""
-
-    def __init__(self, local: Local) -> None:
-        super().__init__("a conflict")
-        self.local = local
-
-
 class _Far(AnycastleError):
     """The content has to be pulled."""
-
-
-@dataclass(slots=True)
-class _Turns:
-    """One landing at a time within a line of folders: making a folder and putting something in it must not race."""
-
-    _now: set[bytes] = field(default_factory=set)
-    _free: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def take(self, path: bytes) -> None:
-        while any(path.startswith(other + b"/") or other.startswith(path + b"/") for other in self._now):
-            self._free.clear()
-            await self._free.wait()
-        self._now.add(path)
-
-    def give_back(self, path: bytes) -> None:
-        self._now.discard(path)
-        self._free.set()
 
 
 class Landing:
@@ -102,7 +73,8 @@ class Landing:
         self._far = Queue()
         self._left_over = True
         """The ledger holds jobs that are not in the queues."""
-        self._turns = _Turns()
+        self._turns = Turns()
+        self._lander = Lander(group, tree, ledger)
         self._copied: list[bytes] = []
         """Sources of the copies under way."""
         self._busy: set[bytes] = set()
@@ -113,8 +85,8 @@ class Landing:
     async def run(self) -> None:
         """Take up what was left over, then land until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            for _ in range(NEAR_WORKERS):
-                tasks.create_task(self._work(self._near))
+            for number in range(NEAR_WORKERS):
+                tasks.create_task(self._work(self._near, wanted_only=number == 0))
             for number in range(FAR_WORKERS):
                 tasks.create_task(self._work(self._far, wanted_only=number == 0))
             tasks.create_task(self._flush())
@@ -176,28 +148,38 @@ class Landing:
     async def _work(self, queue: Queue, *, wanted_only: bool = False) -> None:
         while True:
             job = await queue.next(wanted_only=wanted_only)
-            path = job.entry.path
-            if path in self._busy or path in self._copied:
-                queue.put_back(job, self._clock.now() + SOON_SECONDS)
-                continue
-            self._busy.add(path)
-            try:
-                done = await self._land(job, pull=queue is self._far)
-            except (_Superseded, _Far) as error:
-                self._busy.discard(path)
-                if isinstance(error, _Far):
-                    self._far.put(job)
-                else:
-                    self._forget_failure(path)
-            except (AnycastleError, OSError) as error:
-                self._busy.discard(path)
-                self._note_failure(job, error)
-                queue.put_back(job, self._clock.now() + job.retry_seconds)
-                job.retry_seconds = min(job.retry_seconds * 2, RETRY_SECONDS_MAX)
-            else:
-                self._forget_failure(path)
-                self._done.append(done)
-                self._done_filled.set()
+            more = queue.take_more() if job.light and not wanted_only else []
+            jobs = [each for each in (job, *more) if not self._put_back_if_busy(queue, each)]
+            if jobs:
+                self._busy.update(each.entry.path for each in jobs)
+                await self._land(jobs, queue)
+
+    def _put_back_if_busy(self, queue: Queue, job: Job) -> bool:
+        busy = job.entry.path in self._busy or job.entry.path in self._copied
+        if busy:
+            queue.put_back(job, self._clock.now() + SOON_SECONDS)
+        return busy
+
+    def _ended(self, job: Job, queue: Queue, outcome: Outcome) -> None:
+        """One landing is over, well or not."""
+        path = job.entry.path
+        if isinstance(outcome, Landed):
+            self._forget_failure(path)
+            self._done.append((job.entry, outcome.fingerprint))
+            self._done_filled.set()
+            return
+        self._busy.discard(path)
+        if isinstance(outcome, _Far):
+            self._far.put(job)
+        elif isinstance(outcome, Superseded):
+            self._forget_failure(path)
+        else:
+            if isinstance(outcome, DigestMismatch) and job.entry.size:
+                self.bad_bodies += 1
+                job.body = None  # ask somebody else
+            self._note_failure(job, outcome)
+            queue.put_back(job, self._clock.now() + job.retry_seconds)
+            job.retry_seconds = min(job.retry_seconds * 2, RETRY_SECONDS_MAX)
 
     def _note_failure(self, job: Job, error: Exception) -> None:
         path = job.entry.path
@@ -218,60 +200,56 @@ class Landing:
             self._told.add(kind)
             log.warning("group=%s path=%r event=landing-failed reason=%r", self.group, path, cause)
 
-    # One landing
+    # A few landings, or one
 
-    async def _land(self, job: Job, *, pull: bool) -> tuple[Entry, Fingerprint | None]:
-        """What landed, as the ledger is to be told."""
-        entry = job.entry
-        if self._tree.excluded(entry.path):
-            return msgspec.structs.replace(entry, kind=Kind.ABSENT, digest=b""), None
-        content = await self._content(job, pull=pull) if entry.kind is Kind.FILE else None
-        try:
-            await self._turns.take(entry.path)
+    async def _land(self, jobs: list[Job], queue: Queue) -> None:
+        items: list[tuple[Job, Content]] = []
+        for job in jobs:
+            if self._tree.excluded(job.entry.path):
+                self._leave_out(job)
+                continue
             try:
-                while True:
-                    try:
-                        return entry, await self._disk.do(self._land_in_thread, job, content)
-                    except _Loses as loses:
-                        await self._keep_loser(loses.local, entry)
-                        job.kept = loses.local.version
-            finally:
-                self._turns.give_back(entry.path)
-        except BaseException as error:
-            if isinstance(content, Staged):
-                content.abort()
-            if isinstance(error, DigestMismatch) and entry.size:
-                self.bad_bodies += 1
-                job.body = None  # ask somebody else
-            raise
-
-    def _land_in_thread(self, job: Job, content: Staged | bytes | None) -> Fingerprint | None:
-        """Everything that must be true at the last moment is looked up at the last moment."""
-        entry = job.entry
-        local = self._ledger.local(self.group, entry.path)
-        if self._ledger.newest(self.group, entry.path) != entry or (local and local.version == entry.version):
-            raise _Superseded
-        if local is not None and job.kept != local.version and self._conflicts(local, entry):
-            raise _Loses(local)
-        expected = local.fingerprint if local else None
-        if not isinstance(content, bytes):
-            return self._tree.land(entry, content, expected)
-        staged = self._tree.stage(entry)
+                items.append((job, await self._content(job, pull=queue is self._far)))
+            except (AnycastleError, OSError) as error:
+                self._ended(job, queue, error)
+        paths = [job.entry.path for job, _ in items]
         try:
-            staged.write(content)
-            staged.finish()
-            return self._tree.land(entry, staged, expected)
+            await self._turns.take(paths)
+            try:
+                while items:
+                    outcomes = await self._disk.do(self._lander.land, items)
+                    items = await self._sort(items, outcomes, queue)
+            finally:
+                self._turns.give_back(paths)
         except BaseException:
-            staged.abort()
+            for _, content in items:
+                _abort(content)
             raise
 
-    def _conflicts(self, local: Local, entry: Entry) -> bool:
-        """What is here holds bytes, and is neither what the entry replaced nor anything before that."""
-        if local.kind in (Kind.ABSENT, Kind.FOLDER) or local.version == entry.parent:
-            return False
-        if local.kind is entry.kind and local.digest == entry.digest and local.kind is Kind.FILE:
-            return False
-        return not self._ledger.is_ancestor(self.group, local.version, entry)
+    def _leave_out(self, job: Job) -> None:
+        absent = msgspec.structs.replace(job.entry, kind=Kind.ABSENT, digest=b"")
+        self._forget_failure(job.entry.path)
+        self._done.append((absent, None))
+        self._done_filled.set()
+
+    async def _sort(
+        self, items: list[tuple[Job, Content]], outcomes: list[Outcome], queue: Queue
+    ) -> list[tuple[Job, Content]]:
+        """Returns those to be landed now that what they replace was kept."""
+        again = []
+        for (job, content), outcome in zip(items, outcomes, strict=True):
+            if not isinstance(outcome, Loses):
+                self._ended(job, queue, outcome)
+                continue
+            try:
+                await self._keep_loser(outcome.local, job.entry)
+            except (AnycastleError, OSError) as error:
+                _abort(content)
+                self._ended(job, queue, error)
+            else:
+                job.kept = outcome.local.version
+                again.append((job, content))
+        return again
 
     async def _keep_loser(self, local: Local, entry: Entry) -> None:
         kept = await self._disk.do(self._tree.keep_conflict, entry.path, local.version)
@@ -288,10 +266,10 @@ class Landing:
             "group=%s path=%r event=conflict winner=%s loser=%s", self.group, entry.path, entry.version, local.version
         )
 
-    async def _content(self, job: Job, *, pull: bool) -> Staged | bytes:
+    async def _content(self, job: Job, *, pull: bool) -> Content:
         """A file's content: bytes still to be checked, or a checked temp file. Raises _Far when it is nowhere near."""
         entry = job.entry
-        if entry.size == 0 or job.body is not None:
+        if job.light:
             return job.body or b""
         have = self._ledger.path_with_digest(self.group, entry.digest)
         if have is not None:
@@ -307,7 +285,7 @@ class Landing:
         if not pull:
             raise _Far
         if self._ledger.newest(self.group, entry.path) != entry:
-            raise _Superseded
+            raise Superseded
         return await self.pulls.pull(entry)
 
     async def _flush(self) -> None:
@@ -328,3 +306,8 @@ class Landing:
             except AnycastleError as error:
                 self._tell("ledger", done[0][0].path, str(error))
                 await asyncio.sleep(RETRY_SECONDS)
+
+
+def _abort(content: Content) -> None:
+    if isinstance(content, Staged):
+        content.abort()

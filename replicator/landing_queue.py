@@ -10,12 +10,15 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from anycastle.replicator.entry import Entry, Version
+from anycastle.replicator.entry import Entry, Kind, Version
 
 RETRY_SECONDS_MIN = 0.2
 RETRY_SECONDS_MAX = 10.0
 JOBS_MAX = 50_000
 BODIES_BYTES_MAX = 64 * 1024 * 1024
+BATCH_JOBS_MAX = 128
+"""Landed together; each holds a temp file open."""
+BATCH_BYTES_MAX = 8 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -28,6 +31,11 @@ class Job:
     kept: Version | None = None
     """The loser of a conflict that was kept already."""
     retry_seconds: float = RETRY_SECONDS_MIN
+
+    @property
+    def light(self) -> bool:
+        """All that it needs is here."""
+        return self.body is not None or self.entry.kind is not Kind.FILE or not self.entry.size
 
 
 @dataclass(slots=True)
@@ -88,6 +96,19 @@ class Queue:
         job = self.ready.pop(path)
         self.body_bytes -= len(job.body or b"")
         return job
+
+    def take_more(self) -> list[Job]:
+        """Those that follow, up to the next that is not light, as many as one batch holds besides the first."""
+        jobs: list[Job] = []
+        left = BATCH_BYTES_MAX
+        while self.ready and len(jobs) < BATCH_JOBS_MAX - 1:
+            job = self.ready[next(iter(self.wanted), next(iter(self.ready)))]
+            left -= len(job.body or b"")
+            if not job.light or left < 0:
+                break
+            self.take()
+            jobs.append(job)
+        return jobs
 
     async def next(self, *, wanted_only: bool = False) -> Job:
         """Waits for one."""

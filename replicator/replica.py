@@ -40,7 +40,7 @@ WRITE_WAIT_SECONDS = 0.25
 """What is small lands within that; then another site that has it takes the write."""
 WANT_AGAIN_SECONDS = 0.5
 """A request that waits says so, and again when that did not help."""
-DISK_THREADS = NEAR_WORKERS + 4
+DISK_THREADS = NEAR_WORKERS + 8
 """Landings, pulled bodies, scans."""
 READ_THREADS = 2
 """Bodies for others; landings do not make them wait."""

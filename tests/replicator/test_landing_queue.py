@@ -77,3 +77,32 @@ async def test_a_worker_for_the_wanted_takes_nothing_else() -> None:
         assert (await queue.next()).entry.path == b"a"
         queue.want(b"b")
     assert wanted.result().entry.path == b"b"
+
+
+def test_what_follows_comes_along_up_to_the_first_that_needs_more_than_is_here() -> None:
+    queue = Queue()
+    for path in (b"a", b"b", b"c"):
+        queue.put(job(path, body=b"x"))
+    queue.put(job(b"far"))
+    queue.put(job(b"d", body=b"x"))
+    first = queue.take()
+    assert first is not None
+    assert [each.entry.path for each in queue.take_more()] == [b"b", b"c"]
+    assert queue.take_more() == []
+    assert taken(queue) == [(b"far", 1), (b"d", 1)]
+    assert queue.body_bytes == 0
+
+
+def test_a_batch_is_bounded_in_jobs_and_bytes_and_takes_the_wanted_first() -> None:
+    queue = Queue()
+    for number in range(2 * landing_queue.BATCH_JOBS_MAX):
+        queue.put(job(b"%d" % number, body=b"x"))
+    queue.want(b"77")
+    more = queue.take_more()
+    assert len(more) == landing_queue.BATCH_JOBS_MAX - 1
+    assert more[0].entry.path == b"77"
+    large = bytes(landing_queue.BATCH_BYTES_MAX // 2)
+    queue = Queue()
+    for path in (b"a", b"b", b"c"):
+        queue.put(job(path, body=large))
+    assert len(queue.take_more()) == 2
