@@ -43,6 +43,9 @@ _renameat2 = _libc.renameat2
 _renameat2.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
 _syncfs = _libc.syncfs
 _syncfs.argtypes = (ctypes.c_int,)
+_sync_file_range = _libc.sync_file_range
+_sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+_SYNC_FILE_RANGE_WRITE = 2
 _syscall = _libc.syscall
 _syscall.restype = ctypes.c_long
 _syscall.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(_OpenHow), ctypes.c_size_t)
@@ -130,3 +133,8 @@ def sync_filesystem(descriptor: int) -> None:
     if _syncfs(descriptor) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
+
+
+def start_writing(descriptor: int) -> None:
+    """What was written to a file begins to go to the disk. No promise, and nothing lost where it cannot be asked."""
+    _sync_file_range(descriptor, 0, 0, _SYNC_FILE_RANGE_WRITE)

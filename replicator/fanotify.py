@@ -26,7 +26,7 @@ from anycastle.replicator.watch_event import (
     WatchEvent,
     join,
 )
-from anycastle.replicator.watched_root import COOKIES_FOLDER, WatchedRoot, readable
+from anycastle.replicator.watched_root import COOKIES_FOLDER, TEMPS_FOLDER, WatchedRoot, readable
 
 # FAN_CLASS_NOTIF is 0. FAN_CLOEXEC | FAN_NONBLOCK | FAN_REPORT_FID | FAN_REPORT_DIR_FID | FAN_REPORT_NAME |
 # FAN_REPORT_TARGET_FID
@@ -35,6 +35,8 @@ REPORT_FLAGS = 0x0001 | 0x0002 | 0x0200 | 0x0400 | 0x0800 | 0x1000
 UNLIMITED_FLAGS = 0x0010 | 0x0020
 # FAN_MARK_ADD | FAN_MARK_FILESYSTEM
 _MARK_FLAGS = 0x0001 | 0x0100
+# FAN_MARK_ADD | FAN_MARK_ONLYDIR | FAN_MARK_IGNORED_SURV_MODIFY | FAN_MARK_IGNORE
+_IGNORE_FLAGS = 0x0001 | 0x0008 | 0x0040 | 0x0400
 MASK = (
     kernel.MODIFY
     | kernel.ATTRIB
@@ -44,6 +46,8 @@ MASK = (
     | kernel.RENAME
     | kernel.ONDIR
 )
+_IGNORED = MASK & ~kernel.RENAME | kernel.EVENT_ON_CHILD
+"""In our folder of temp files. Renames out of it are told: what lands is looked at like anything else."""
 READ_BYTES = 64 * 1024
 """About 700 events: a few milliseconds of the loop."""
 PROBE_TIMEOUT_SECONDS = 2.0
@@ -67,6 +71,7 @@ class FanotifyWatcher:
             filesystem = _filesystem(self._root)
             self._fd = _open_group(flags)
             _mark(self._fd, self._root.fd, filesystem)
+            _ignore(self._fd, self._root.fd, TEMPS_FOLDER)
             self._probe(filesystem)
         except BaseException:
             self.close()
@@ -221,6 +226,11 @@ def _mark(fd: int, root_fd: int, filesystem: str) -> None:
     done = _libc.fanotify_mark(fd, ctypes.c_uint(_MARK_FLAGS), ctypes.c_uint64(MASK), root_fd, None)
     if done < 0:
         raise WatchError(f"fanotify cannot mark this {filesystem} filesystem: {_why(ctypes.get_errno())}")
+
+
+def _ignore(fd: int, root_fd: int, folder: bytes) -> None:
+    """Spares us most events of our own landings. From Linux 6.0 on; before, they are heard and dropped."""
+    _libc.fanotify_mark(fd, ctypes.c_uint(_IGNORE_FLAGS), ctypes.c_uint64(_IGNORED), root_fd, ctypes.c_char_p(folder))
 
 
 def _why(code: int) -> str:

@@ -60,7 +60,7 @@ class Places:
 def dress(places: Places, staged: Staged) -> None:
     """Gives a checked temp file the attributes that it will have in its place. Raises LandError."""
     with landing(staged.entry.path):
-        set_attributes(staged.descriptor, staged.entry, as_root=places.as_root)
+        set_attributes(staged.open(), staged.entry, as_root=places.as_root)
 
 
 def land(
@@ -122,9 +122,11 @@ def _land_file(spot: _Spot, entry: Entry, staged: Staged | None, expected: Finge
     assert staged is not None, "content was staged"
     assert staged.finished, "its digest was checked"
     if spot.durable:
-        set_attributes(staged.descriptor, entry, as_root=spot.places.as_root)
+        set_attributes(staged.open(), entry, as_root=spot.places.as_root)
         os.fsync(staged.descriptor)
-    landed = _put(spot, staged.name, _fingerprint_of(os.fstat(staged.descriptor)), expected)
+    made = _fingerprint_of(os.fstat(staged.open()))
+    staged.close()
+    landed = _put(spot, staged.name, made, expected)
     staged.release()
     return landed
 

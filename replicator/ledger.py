@@ -166,14 +166,14 @@ class Ledger:
                 if entry.seq != have + 1:
                     raise LedgerHole(group, entry.origin, entry.seq, have + 1)
                 _check(entry, group)
-                known = place.read(db, grp, entry.path)
+                known = place.standing(db, grp, entry.path)
                 origin = self._store.word(entry.origin)
                 place.add_entry(db, grp, origin, entry, wall=wall)
                 step.recorded(entry)
-                if known is not None and known.newest.version > entry.version:
+                if known is not None and self._newest_version(known) > entry.version:
                     continue
                 place.set_newest(db, grp, origin, entry, pending=self._content)
-                step.superseded(known)
+                self._supersede(step, known)
                 if self._content:
                     step.opened.append((entry.origin, entry.seq))
                     waiting[entry.path] = entry
@@ -189,16 +189,30 @@ class Ledger:
         with self._store.writing() as (db, after_commit):
             step = _Step(group, self._lamport)
             for entry, fingerprint in items:
-                known = place.read(db, grp, entry.path)
-                if known is None or known.newest.version < entry.version:
+                known = place.standing(db, grp, entry.path)
+                if known is None or self._newest_version(known) < entry.version:
                     raise LedgerError(f"journal {group}/{entry.origin}: entry {entry.seq} landed but was not recorded")
-                if known.local is not None and known.local.version > entry.version:
+                if self._local_version(known) > entry.version:
                     continue
-                pending = known.pending and known.newest.version != entry.version
+                pending = known.pending and self._newest_version(known) != entry.version
                 place.set_local(db, grp, self._store.word(entry.origin), entry, fingerprint, pending=pending)
                 if not pending:
-                    step.superseded(known)
+                    self._supersede(step, known)
             self._finish(db, grp, step, after_commit)
+
+    def _newest_version(self, known: place.Standing) -> Version:
+        return Version(known.lamport, self._store.name(known.origin))
+
+    def _local_version(self, known: place.Standing) -> Version:
+        """NO_VERSION where nothing landed."""
+        if known.local_lamport is None or known.local_origin is None:
+            return NO_VERSION
+        return Version(known.local_lamport, self._store.name(known.local_origin))
+
+    def _supersede(self, step: "_Step", known: place.Standing | None) -> None:
+        """What was the newest of a path waits no longer."""
+        if known is not None and known.pending:
+            step.closed.append((self._store.name(known.origin), known.seq))
 
     def _finish(self, db: apsw.Connection, grp: int, step: "_Step", after_commit: list[Callable[[], None]]) -> None:
         for origin, upto in step.detailed.items():

@@ -11,6 +11,8 @@ import socket
 import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from random import SystemRandom
 
 import aiohttp
@@ -20,6 +22,7 @@ from yarl import URL
 from anycastle.clock import Clock
 from anycastle.errors import AnycastleError
 from anycastle.replicator.body import BODY_PATH, CHUNK_BYTES, BodySource, FetchError, body_path, read_body, serve_body
+from anycastle.replicator.body_thread import LARGE_BYTES, BodyReader, Where, pieces
 from anycastle.replicator.edge_forward import FORWARD_PATH, ForwardError, ForwardRequest, raw_url
 from anycastle.replicator.event import LinkDown, LinkUp, Received
 from anycastle.replicator.link import CLOSE_SECONDS, Link, LinkFault, message_bytes_max
@@ -84,6 +87,7 @@ class Links:
         self._client_ssl = client_context(settings.tls)
         self._paces = {member: Pace(settings.body_bytes_per_second) for member in settings.peers}
         self._fetches = asyncio.Semaphore(settings.fetches_max)
+        self._fetch_threads = ThreadPoolExecutor(settings.fetches_max, "fetch")
         self._links: dict[str, Link] = {}
         self._told: set[tuple[str, str]] = set()
         self._listener: socket.socket | None = None
@@ -128,6 +132,7 @@ class Links:
                 await self._run_links(self._broken)
         finally:
             self._broken.cancel()
+            self._fetch_threads.shutdown(wait=False, cancel_futures=True)
 
     async def _run_links(self, broken: asyncio.Future[None]) -> None:
         try:
@@ -151,14 +156,22 @@ class Links:
     def connected(self) -> frozenset[str]:
         return frozenset(self._links)
 
-    async def fetch(self, member: str, group: str, digest: bytes, size: int, offset: int) -> AsyncIterator[bytes]:
-        """The content `digest` of `size` bytes from `offset` on, in chunks of at most 256 KiB.
+    async def fetch(
+        self, member: str, group: str, digest: bytes, size: int, offset: int
+    ) -> AsyncIterator[bytes | bytearray]:
+        """The content `digest` of `size` bytes from `offset` on, in chunks of at most 1 MiB.
 
         Raises FetchError when not all of it comes; what was yielded is good to go on from. At most `fetches_max` at a
         time, others wait. Leave it early only through `contextlib.aclosing`.
         """
         async with self._fetches:
             try:
+                if size - offset >= LARGE_BYTES:
+                    reader = BodyReader(self._where(member), body_path(group, digest), size=size, offset=offset)
+                    async with aclosing(pieces(reader, self._fetch_threads)) as coming:
+                        async for piece in coming:
+                            yield piece
+                    return
                 async with self._open_session().get(
                     self._url(member, body_path(group, digest)),
                     server_hostname=server_name(member),
@@ -210,6 +223,16 @@ class Links:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
             max_line_size=FIELD_BYTES_MAX,
             max_field_size=FIELD_BYTES_MAX,
+        )
+
+    def _where(self, member: str) -> Where:
+        return Where(
+            address=self.settings.peers[member],
+            source_address=self.settings.source_address,
+            tls=self._client_ssl,
+            name=server_name(member),
+            connect_seconds=CONNECT_SECONDS,
+            silence_seconds=FETCH_SILENCE_SECONDS,
         )
 
     def _open_session(self) -> aiohttp.ClientSession:

@@ -24,6 +24,9 @@ FROM place p JOIN entry n ON n.grp = p.grp AND n.origin = p.origin AND n.seq = p
 LEFT JOIN entry l ON l.grp = p.grp AND l.origin = p.local_origin AND l.seq = p.local_seq
 WHERE p.grp = ? AND p.path = ?"""
 
+_STANDING = """
+SELECT origin, seq, lamport, pending, local_lamport, local_origin FROM place WHERE grp = ? AND path = ?"""
+
 _BY_VERSION = """
 SELECT e.origin, e.body FROM entry e JOIN word w ON w.id = e.origin WHERE e.grp = ? AND w.text = ? AND e.lamport = ?"""
 
@@ -57,6 +60,18 @@ class Place:
     local: Entry | None
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """As `Place`, without reading the entries. Origins are the numbers that stand for them."""
+
+    origin: int
+    seq: int
+    lamport: int
+    pending: bool
+    local_lamport: int | None
+    local_origin: int | None
+
+
 def encode(entry: Entry) -> bytes:
     return _encoder.encode(entry)
 
@@ -74,6 +89,14 @@ def read(db: apsw.Connection, grp: int, path: bytes) -> Place | None:
     same = local_body is not None and local_body == newest_body
     local = newest if same else None if local_body is None else decode(local_body)
     return Place(origin, bool(pending), newest, local)
+
+
+def standing(db: apsw.Connection, grp: int, path: bytes) -> Standing | None:
+    row = db.execute(_STANDING, (grp, path)).fetchone()
+    if row is None:
+        return None
+    origin, seq, lamport, pending, *local = row
+    return Standing(origin, seq, lamport, bool(pending), *local)
 
 
 def by_version(db: apsw.Connection, grp: int, version: Version) -> tuple[int, Entry] | None:

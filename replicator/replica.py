@@ -268,11 +268,11 @@ class Replica:
             order.append(entry.origin)
         return tuple(site for site in order if site in connected)
 
-    async def fetch(self, member: str, entry: Entry, offset: int) -> AsyncGenerator[bytes, None]:
+    async def fetch(self, member: str, entry: Entry, offset: int) -> AsyncGenerator[bytes | bytearray, None]:
         assert self._links is not None
         chunks = self._links.fetch(member, entry.group, entry.digest, entry.size, offset)
         try:
-            async with contextlib.aclosing(cast("AsyncGenerator[bytes, None]", chunks)) as opened:
+            async with contextlib.aclosing(cast("AsyncGenerator[bytes | bytearray, None]", chunks)) as opened:
                 async for chunk in opened:
                     yield chunk
         except RuntimeError as error:  # so says aiohttp of a session that is closed, which it is when the member stops

@@ -11,11 +11,13 @@ from collections.abc import Iterator
 
 from blake3 import blake3
 
-from anycastle.replicator.beneath import TreeError
+from anycastle.replicator.beneath import TreeError, start_writing
 from anycastle.replicator.entry import Entry
 
 COPY_BYTES = 8 * 1024 * 1024
 READ_BYTES = 1024 * 1024
+FLUSH_BYTES = 16 * 1024 * 1024
+"""Of a large file, so much goes to the disk while the rest still comes: its fsync then waits for the last part only."""
 
 
 class LandError(TreeError):
@@ -39,12 +41,13 @@ class Staged:
         self.name = secrets.token_hex(12).encode()
         self.finished = False
         self.written = 0
+        self._over = False
         self._hash = blake3()
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with landing(entry.path):
             self.descriptor = os.open(self.name, flags, 0o600, dir_fd=folder)
 
-    def write(self, chunk: bytes) -> None:
+    def write(self, chunk: bytes | bytearray) -> None:
         """Appends. Raises LandError (disk full), DigestMismatch (more than was announced); the temp is then gone."""
         if self.written + len(chunk) > self.entry.size:
             self._refuse(f"more than {self.entry.size} bytes")
@@ -57,7 +60,9 @@ class Staged:
             self.abort()
             raise
         self._hash.update(chunk)
-        self.written += len(chunk)
+        before, self.written = self.written, self.written + len(chunk)
+        if before // FLUSH_BYTES != self.written // FLUSH_BYTES:
+            start_writing(self.descriptor)
 
     def copy(self, source: int) -> None:
         """Appends all of an open file, shared with it where the filesystem can (copy_file_range)."""
@@ -76,16 +81,28 @@ class Staged:
 
     def abort(self) -> None:
         """Removes the temp. Does nothing once it has landed or was aborted."""
-        if self.descriptor >= 0:
+        if not self._over:
             with contextlib.suppress(OSError):
                 os.unlink(self.name, dir_fd=self.folder)
             self.release()
 
     def release(self) -> None:
-        """The temp has become something else (it landed): close it."""
-        os.close(self.descriptor)
-        self.descriptor = -1
+        """The temp has become something else (it landed)."""
+        self.close()
+        self._over = True
         self.finished = False
+
+    def open(self) -> int:
+        """Its descriptor; opened again if need be."""
+        if self.descriptor < 0:
+            self.descriptor = os.open(self.name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.folder)
+        return self.descriptor
+
+    def close(self) -> None:
+        """All was written. Closed before it lands, it is closed in our private folder, where no watcher listens."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
 
     def _refuse(self, found: str) -> None:
         self.abort()
@@ -118,7 +135,8 @@ def copy_file(source: int, target: int) -> None:
 
 def hash_file(descriptor: int) -> tuple[blake3, int]:
     """BLAKE3 and length of a file's content. Read in pieces: a file cut short under a mapping would end the process."""
-    digest, buffer, offset = blake3(), bytearray(READ_BYTES), 0
+    digest, offset = blake3(), 0
+    buffer = bytearray(min(READ_BYTES, os.fstat(descriptor).st_size + 1))
     while count := os.preadv(descriptor, [buffer], offset):
         digest.update(memoryview(buffer)[:count])
         offset += count

@@ -14,6 +14,7 @@ from anycastle.replicator.entry import PRIVATE_FOLDER
 from anycastle.replicator.watch_event import WatchedTree, WatchError, is_below
 
 COOKIES_FOLDER = PRIVATE_FOLDER + b"/cookies"
+TEMPS_FOLDER = PRIVATE_FOLDER + b"/tmp"
 COOKIES_MAX = 10_000
 """Dropped and not seen yet. Many more requests than one site holds at once; then nobody reads the events."""
 

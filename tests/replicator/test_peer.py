@@ -17,8 +17,9 @@ import pytest
 from aiohttp import web
 from multidict import CIMultiDict
 
-from anycastle.replicator import pki
-from anycastle.replicator.body import CHUNK_BYTES, FetchError
+from anycastle.replicator import peer, pki
+from anycastle.replicator.body import FetchError
+from anycastle.replicator.body_thread import PIECE_BYTES as BODY_PIECE_BYTES
 from anycastle.replicator.edge_forward import ForwardError, ForwardRequest
 from anycastle.replicator.entry import Entry, Kind, Version
 from anycastle.replicator.event import LinkDown, LinkUp, Received
@@ -374,11 +375,17 @@ async def pulled(links: Links, digest: bytes, size: int, offset: int = 0) -> byt
     got = b""
     async with aclosing(links.fetch("nyc", "blogs", digest, size, offset)) as chunks:
         async for chunk in chunks:
-            assert len(chunk) <= CHUNK_BYTES
+            assert len(chunk) <= BODY_PIECE_BYTES
             got += chunk
     return got
 
 
+@pytest.fixture(params=[1, 1 << 40], ids=["by threads", "by the loop"])
+def large_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peer, "LARGE_BYTES", request.param)
+
+
+@pytest.mark.usefixtures("large_bytes")
 async def test_bodies_whole_ranged_and_missing(authority: Path, tmp_path: Path) -> None:
     settings = link_settings(authority)
     shelf = Shelf(tmp_path)
@@ -406,6 +413,21 @@ async def test_bodies_whole_ranged_and_missing(authority: Path, tmp_path: Path) 
                 assert await anext(chunks)
 
 
+async def test_a_large_fetch_ends_at_once_when_nobody_wants_it(authority: Path, tmp_path: Path) -> None:
+    """Its thread waits for a slow sender, and does not keep the member from stopping."""
+    settings = link_settings(authority, body_bytes_per_second=100_000)
+    shelf = Shelf(tmp_path)
+    content = bytes(2 * peer.LARGE_BYTES)
+    digest = shelf.put(content)
+    ams, nyc = Member(settings["ams"]), Member(settings["nyc"], bodies=shelf)
+    async with meshed(ams, nyc):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(pulled(ams.links, digest, len(content)), 1.0)
+        began = time.monotonic()
+    assert time.monotonic() - began < 5.0
+
+
+@pytest.mark.usefixtures("large_bytes")
 async def test_a_fetch_that_breaks_is_resumed(authority: Path, tmp_path: Path) -> None:
     """The file is cut short under the sender: what came is kept, the rest comes later from where it stopped."""
     settings = link_settings(authority, body_bytes_per_second=4_000_000)
