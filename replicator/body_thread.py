@@ -73,15 +73,17 @@ class BodyReader:
         wanted = f"Range: bytes={self._offset}-\r\n" if self._offset else ""
         head = f"GET {self._path} HTTP/1.1\r\nHost: {where.name}\r\n{wanted}Connection: close\r\n\r\n"
         self._socket.sendall(head.encode("ascii"))
-        response = http.client.HTTPResponse(self._socket, method="GET")
-        try:
-            response.begin()
-        except http.client.HTTPException as error:
-            raise FetchError(f"answered no HTTP: {error!r}") from error
-        if response.status != (206 if self._offset else 200):
-            raise FetchError(f"answered {response.status} {response.reason}")
-        if response.length != self._left:
-            raise FetchError(f"has {response.length} bytes from {self._offset} on, expected {self._left}")
+        with contextlib.ExitStack() as undo:
+            response = undo.enter_context(http.client.HTTPResponse(self._socket, method="GET"))
+            try:
+                response.begin()
+            except http.client.HTTPException as error:
+                raise FetchError(f"answered no HTTP: {error!r}") from error
+            if response.status != (206 if self._offset else 200):
+                raise FetchError(f"answered {response.status} {response.reason}")
+            if response.length != self._left:
+                raise FetchError(f"has {response.length} bytes from {self._offset} on, expected {self._left}")
+            undo.pop_all()
         return response
 
     def stop(self) -> None:
