@@ -6,7 +6,6 @@ the settings that a member has when its configuration says nothing about them.
 
 import asyncio
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from anycastle.replicator.message import PROTOCOL, Hello
 from anycastle.replicator.peer import Links
 from anycastle.replicator.replica import Replica
 from anycastle.replicator.settings import GroupSettings, Lease, LinkSettings, ReplicaSettings, Tls
+from bench.replicate_systems import free_ports
 
 GROUP = "bench"
 NAMES = ("ams", "nyc")
@@ -85,10 +85,7 @@ def pair(folder: Path, one: str, other: str) -> None:
     pki.init(folder / "pki")
     for name in NAMES:
         pki.issue(folder / "pki", name)
-    with socket.socket() as first, socket.socket() as second:
-        for listener in (first, second):
-            listener.bind(("127.0.0.1", 0))
-        ports = [str(listener.getsockname()[1]) for listener in (first, second)]
+    ports = [str(port) for port in free_ports(2)]
     started = [
         subprocess.Popen([sys.executable, "-m", __spec__.name, str(folder), root, *ports, name])
         for name, root in zip(NAMES, (one, other), strict=True)

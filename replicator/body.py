@@ -7,7 +7,7 @@ fetch that did not bring all that it promised says so (FetchError), and the call
 import asyncio
 import os
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from urllib.parse import quote
 
 import aiohttp
@@ -21,11 +21,19 @@ from anycastle.replicator.pace import Pace
 
 CHUNK_BYTES = 256 * 1024
 BODY_PATH = "/body/"
+SMALL_PATH = "/bodies/"
+SMALL_BYTES_MAX = 256 * 1024
+"""Of one among many; what is larger has a fetch of its own."""
+SMALL_MANY_MAX = 128
+SMALL_TOTAL_BYTES_MAX = 8 * 1024 * 1024
 
 BodySource = Callable[[str, bytes], Awaitable[int | None]]
 """(group, digest) -> a descriptor open for reading that the caller closes, or None when no such content is here."""
 
 _PATH = re.compile(rf"{BODY_PATH}([^/]{{1,128}})/([0-9a-f]{{{2 * DIGEST_BYTES}}})")
+_SMALL_PATH = re.compile(rf"{SMALL_PATH}([^/]{{1,128}})")
+_LENGTH_BYTES = 4
+_ABSENT = b"\xff" * _LENGTH_BYTES
 _RANGE = re.compile(r"bytes=([0-9]{1,19})-")
 
 
@@ -96,6 +104,70 @@ async def _send(
             await asyncio.sleep(delay)
         await response.write(piece)
         offset += len(piece)
+
+
+def small_path(group: str) -> str:
+    return f"{SMALL_PATH}{quote(group, safe='')}"
+
+
+async def serve_small(request: web.BaseRequest, bodies: BodySource, pace: Pace, clock: Clock) -> web.StreamResponse:
+    """Answer a POST of digests: for each the length in 4 bytes and the content, or a length of all ones."""
+    asked = _SMALL_PATH.fullmatch(request.path)
+    said = await _read_at_most(request, SMALL_MANY_MAX * DIGEST_BYTES)
+    if request.method != "POST" or asked is None or said is None or len(said) % DIGEST_BYTES:
+        return web.Response(status=400, text=f"expected POST {SMALL_PATH}<group> of at most {SMALL_MANY_MAX} digests\n")
+    answer = bytearray()
+    for start in range(0, len(said), DIGEST_BYTES):
+        content = await _small(await bodies(asked[1], said[start : start + DIGEST_BYTES]))
+        if content is None or len(answer) + len(content) > SMALL_TOTAL_BYTES_MAX:
+            answer += _ABSENT
+        else:
+            answer += len(content).to_bytes(_LENGTH_BYTES, "big") + content
+    delay = pace.delay(len(answer), now=clock.now())
+    if delay:
+        await asyncio.sleep(delay)
+    return web.Response(body=bytes(answer), content_type="application/octet-stream")
+
+
+async def _read_at_most(request: web.BaseRequest, size: int) -> bytes | None:
+    said = b""
+    while chunk := await request.content.read(size + 1 - len(said)):
+        said += chunk
+        if len(said) > size:
+            return None
+    return said
+
+
+async def _small(descriptor: int | None) -> bytes | None:
+    if descriptor is None:
+        return None
+    try:
+        content = await asyncio.to_thread(os.pread, descriptor, SMALL_BYTES_MAX + 1, 0)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return content if len(content) <= SMALL_BYTES_MAX else None
+
+
+async def read_small(response: aiohttp.ClientResponse, digests: Sequence[bytes]) -> dict[bytes, bytes]:
+    """The contents in an answer to such a POST, unchecked. Raises FetchError when it is none."""
+    if response.status != 200:
+        raise FetchError(f"answered {response.status} {response.reason}")
+    most = SMALL_TOTAL_BYTES_MAX + SMALL_MANY_MAX * _LENGTH_BYTES
+    if response.content_length is None or response.content_length > most:
+        raise FetchError(f"gives {response.content_length} bytes: expected at most {most}")
+    answer, at = await response.read(), 0
+    found: dict[bytes, bytes] = {}
+    for digest in digests:
+        said, at = answer[at : at + _LENGTH_BYTES], at + _LENGTH_BYTES
+        if said != _ABSENT:
+            size = int.from_bytes(said, "big")
+            found[digest] = answer[at : at + size]
+            at += size
+        if at > len(answer):
+            raise FetchError("ended in the middle of a body")
+    return found
 
 
 async def read_body(response: aiohttp.ClientResponse, *, size: int, offset: int) -> AsyncIterator[bytes]:

@@ -148,11 +148,32 @@ class Landing:
     async def _work(self, queue: Queue, *, wanted_only: bool = False) -> None:
         while True:
             job = await queue.next(wanted_only=wanted_only)
-            more = queue.take_more() if job.light and not wanted_only else []
-            jobs = [each for each in (job, *more) if not self._put_back_if_busy(queue, each)]
-            if jobs:
-                self._busy.update(each.entry.path for each in jobs)
+            jobs = [job] if wanted_only else [job, *self._more(job, queue)]
+            jobs = [each for each in jobs if not self._put_back_if_busy(queue, each)]
+            self._busy.update(each.entry.path for each in jobs)
+            if len(jobs) > 1 and queue is self._far:
+                await self._pull_and_land(jobs)
+            elif jobs:
                 await self._land(jobs, queue)
+
+    def _more(self, job: Job, queue: Queue) -> list[Job]:
+        """What goes along with a job."""
+        if queue is self._near:
+            return queue.take_more(lambda each: each.light) if job.light else []
+        return queue.take_more(lambda each: each.small) if job.small else []
+
+    async def _pull_and_land(self, jobs: list[Job]) -> None:
+        """Small ones, pulled in one round trip; what did not come is pulled one by one."""
+        found = await self.pulls.pull_small([job.entry for job in jobs])
+        come: list[Job] = []
+        missing: list[Job] = []
+        for job in jobs:
+            job.alone = True
+            job.body = found.get(job.entry.digest)
+            (missing if job.body is None else come).append(job)
+        await self._land(come, self._far)
+        for job in missing:
+            await self._land([job], self._far)
 
     def _put_back_if_busy(self, queue: Queue, job: Job) -> bool:
         busy = job.entry.path in self._busy or job.entry.path in self._copied

@@ -7,16 +7,17 @@ jobs and the bodies that came along with them are bounded: the ledger has the jo
 import asyncio
 import heapq
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from anycastle.replicator.body import SMALL_BYTES_MAX, SMALL_MANY_MAX
 from anycastle.replicator.entry import Entry, Kind, Version
 
 RETRY_SECONDS_MIN = 0.2
 RETRY_SECONDS_MAX = 10.0
 JOBS_MAX = 50_000
 BODIES_BYTES_MAX = 64 * 1024 * 1024
-BATCH_JOBS_MAX = 128
+BATCH_JOBS_MAX = SMALL_MANY_MAX
 """Landed together; each holds a temp file open."""
 BATCH_BYTES_MAX = 8 * 1024 * 1024
 
@@ -31,11 +32,18 @@ class Job:
     kept: Version | None = None
     """The loser of a conflict that was kept already."""
     retry_seconds: float = RETRY_SECONDS_MIN
+    alone: bool = False
+    """It was asked for together with others once: pull it by itself."""
 
     @property
     def light(self) -> bool:
         """All that it needs is here."""
         return self.body is not None or self.entry.kind is not Kind.FILE or not self.entry.size
+
+    @property
+    def small(self) -> bool:
+        """Its content is to be pulled, and may be together with others'."""
+        return not self.light and not self.alone and self.entry.size <= SMALL_BYTES_MAX
 
 
 @dataclass(slots=True)
@@ -97,14 +105,14 @@ class Queue:
         self.body_bytes -= len(job.body or b"")
         return job
 
-    def take_more(self) -> list[Job]:
-        """Those that follow, up to the next that is not light, as many as one batch holds besides the first."""
+    def take_more(self, like: Callable[[Job], bool]) -> list[Job]:
+        """Those that follow, up to the next that is not `like` them, as many as one batch holds besides the first."""
         jobs: list[Job] = []
         left = BATCH_BYTES_MAX
         while self.ready and len(jobs) < BATCH_JOBS_MAX - 1:
             job = self.ready[next(iter(self.wanted), next(iter(self.ready)))]
-            left -= len(job.body or b"")
-            if not job.light or left < 0:
+            left -= job.entry.size
+            if left < 0 or not like(job):
                 break
             self.take()
             jobs.append(job)

@@ -10,7 +10,7 @@ import logging
 import socket
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from random import SystemRandom
@@ -21,7 +21,19 @@ from yarl import URL
 
 from anycastle.clock import Clock
 from anycastle.errors import AnycastleError
-from anycastle.replicator.body import BODY_PATH, CHUNK_BYTES, BodySource, FetchError, body_path, read_body, serve_body
+from anycastle.replicator.body import (
+    BODY_PATH,
+    CHUNK_BYTES,
+    SMALL_PATH,
+    BodySource,
+    FetchError,
+    body_path,
+    read_body,
+    read_small,
+    serve_body,
+    serve_small,
+    small_path,
+)
 from anycastle.replicator.body_thread import LARGE_BYTES, BodyReader, Where, pieces
 from anycastle.replicator.edge_forward import FORWARD_PATH, ForwardError, ForwardRequest, raw_url
 from anycastle.replicator.event import LinkDown, LinkUp, Received
@@ -186,6 +198,20 @@ class Links:
                     f"{group} {digest.hex()[:16]} from {member}: {error or type(error).__name__}"
                 ) from error
 
+    async def fetch_small(self, member: str, group: str, digests: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Many small contents in one round trip, as many as it has; the caller checks them. Raises FetchError."""
+        async with self._fetches:
+            try:
+                async with self._open_session().post(
+                    self._url(member, small_path(group)),
+                    server_hostname=server_name(member),
+                    data=b"".join(digests),
+                    timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS, sock_read=FETCH_SILENCE_SECONDS),
+                ) as response:
+                    return await read_small(response, digests)
+            except (aiohttp.ClientError, OSError) as error:
+                raise FetchError(f"{group} from {member}: {error or type(error).__name__}") from error
+
     async def forward(self, member: str, request: ForwardRequest) -> aiohttp.ClientResponse:
         """Pass a client's request to another member's edge; the caller reads and releases the response.
 
@@ -278,6 +304,8 @@ class Links:
             return await self._accept(member, request)
         if path.startswith(BODY_PATH):
             return await serve_body(request, self._bodies, self._paces[member], self._clock)
+        if path.startswith(SMALL_PATH):
+            return await serve_small(request, self._bodies, self._paces[member], self._clock)
         if path.startswith(FORWARD_PATH + "/") and self.edge_handler is not None:
             return await self.edge_handler(request)
         return web.Response(status=404, text="nothing here\n")

@@ -5,7 +5,7 @@ same byte on, one that gave other bytes by the next one from the start, and it i
 """
 
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from anycastle.errors import AnycastleError
@@ -23,6 +23,10 @@ class Source(Protocol):
 
     def fetch(self, member: str, entry: Entry, offset: int) -> AsyncGenerator[bytes | bytearray, None]:
         """The content from `offset` on. Raises AnycastleError when the member cannot give it."""
+        ...
+
+    async def fetch_small(self, member: str, group: str, digests: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Many small contents at once, as many as the member has, unchecked. Raises AnycastleError."""
         ...
 
 
@@ -68,6 +72,19 @@ class Puller:
         except BaseException:
             staged.abort()
             raise
+
+    async def pull_small(self, entries: Sequence[Entry]) -> dict[bytes, bytes]:
+        """What the best holder of the first of these has of all of them, by digest and unchecked. May be nothing."""
+        members = self._source.holders(entries[0])
+        if not members:
+            return {}
+        digests = list(dict.fromkeys(entry.digest for entry in entries))
+        try:
+            found = await self._source.fetch_small(members[0], entries[0].group, digests)
+        except AnycastleError:
+            return {}
+        self.fetched_bytes += sum(map(len, found.values()))
+        return found
 
     async def _pull_from(self, member: str, staged: Staged) -> None:
         if staged.written == staged.entry.size:

@@ -11,7 +11,7 @@ Law: the controller decides, this file only carries out; it holds no truth that 
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import assert_never, cast
 
 from anycastle.clock import Clock, JumpDetector
@@ -276,6 +276,13 @@ class Replica:
                 async for chunk in opened:
                     yield chunk
         except RuntimeError as error:  # so says aiohttp of a session that is closed, which it is when the member stops
+            raise FetchError(f"from {member}: {error}") from error
+
+    async def fetch_small(self, member: str, group: str, digests: Sequence[bytes]) -> dict[bytes, bytes]:
+        assert self._links is not None
+        try:
+            return await self._links.fetch_small(member, group, digests)
+        except RuntimeError as error:  # as in `fetch`
             raise FetchError(f"from {member}: {error}") from error
 
     async def body(self, group: str, digest: bytes) -> int | None:

@@ -10,7 +10,17 @@ import pytest
 from aiohttp import web
 
 from anycastle.clock import SystemClock
-from anycastle.replicator.body import FetchError, body_path, read_body, serve_body
+from anycastle.replicator.body import (
+    SMALL_MANY_MAX,
+    SMALL_PATH,
+    FetchError,
+    body_path,
+    read_body,
+    read_small,
+    serve_body,
+    serve_small,
+    small_path,
+)
 from anycastle.replicator.pace import Pace
 from tests.replicator.members import HOST
 
@@ -33,7 +43,8 @@ async def shelf() -> AsyncIterator[tuple[aiohttp.ClientSession, list[int]]]:
         return opened[-1]
 
     async def serve(request: web.BaseRequest) -> web.StreamResponse:
-        return await serve_body(request, bodies, Pace(None), SystemClock())
+        answer = serve_small if request.path.startswith(SMALL_PATH) else serve_body
+        return await answer(request, bodies, Pace(None), SystemClock())
 
     runner = web.ServerRunner(web.Server(serve, access_log=None), shutdown_timeout=0.1)
     await runner.setup()
@@ -90,3 +101,23 @@ async def test_an_answer_that_is_not_what_was_asked_for() -> None:
             async with session.get(path) as got:
                 with pytest.raises(FetchError, match=why):
                     await anext(read_body(got, size=size, offset=offset))
+
+
+async def test_many_small_bodies_in_one_answer_and_what_is_not_there_is_left_out() -> None:
+    wanted = [b"\x01" * 32, DIGEST, b"\x02" * 32, DIGEST]
+    async with shelf() as (session, _), session.post(small_path("photo blogs"), data=b"".join(wanted)) as got:
+        assert await read_small(got, wanted) == {DIGEST: CONTENT}
+
+
+@pytest.mark.parametrize("data", [b"x" * 31, bytes(32 * (SMALL_MANY_MAX + 1)), bytes(2**20)])
+async def test_what_is_no_list_of_digests_is_refused(data: bytes) -> None:
+    async with shelf() as (session, _), session.post(small_path("photo blogs"), data=data) as got:
+        assert got.status == 400
+        with pytest.raises(FetchError, match="answered 400"):
+            await read_small(got, [DIGEST])
+
+
+async def test_an_answer_that_ends_early_is_refused() -> None:
+    async with shelf() as (session, _), session.post(small_path("photo blogs"), data=DIGEST) as got:
+        with pytest.raises(FetchError, match="in the middle"):
+            await read_small(got, [DIGEST, DIGEST])

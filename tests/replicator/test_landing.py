@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 from blake3 import blake3
 
+from anycastle.replicator import landing_queue
 from anycastle.replicator.observation import Conflict
 from tests.replicator.cluster import GROUP, Site, alike, cluster, conflicts_kept, temps, tmpfs
 from tests.replicator.members import until
@@ -293,3 +294,29 @@ async def test_many_small_files_with_their_folders(pair: tuple[Site, ...]) -> No
     assert not any(failures), "making a folder never races with putting something in it"
     with contextlib.suppress(IndexError):
         assert other.ledger.head(GROUP) == 0
+
+
+async def test_many_small_bodies_that_did_not_come_along_are_pulled_together(
+    pair: tuple[Site, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a restart, or where there was no room for them: a round trip for each would take minutes."""
+    one, other = pair
+    monkeypatch.setattr(landing_queue, "BODIES_BYTES_MAX", 0)
+    asked: list[int] = []
+    fetch_small = other.links.fetch_small
+
+    async def counted(member: str, group: str, digests: Sequence[bytes]) -> dict[bytes, bytes]:
+        asked.append(len(digests))
+        found = await fetch_small(member, group, digests)
+        return {digest: b"!" if number == 3 else body for number, (digest, body) in enumerate(found.items())}
+
+    monkeypatch.setattr(other.links, "fetch_small", counted)
+    (one.root / "d").mkdir()
+    for number in range(500):
+        (one.root / f"d/{number}").write_bytes(b"%d" % number * 50)
+    assert await one.fence() is None
+    await alike(one, other)
+    assert sum(asked) > 400
+    assert len(asked) < 60
+    assert other.content.landing.bad_bodies > 0, "a wrong body among them was refused, and pulled by itself"
+    assert temps(other.root) == []

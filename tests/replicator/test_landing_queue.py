@@ -87,8 +87,8 @@ def test_what_follows_comes_along_up_to_the_first_that_needs_more_than_is_here()
     queue.put(job(b"d", body=b"x"))
     first = queue.take()
     assert first is not None
-    assert [each.entry.path for each in queue.take_more()] == [b"b", b"c"]
-    assert queue.take_more() == []
+    assert [each.entry.path for each in queue.take_more(lambda each: each.light)] == [b"b", b"c"]
+    assert queue.take_more(lambda each: each.light) == []
     assert taken(queue) == [(b"far", 1), (b"d", 1)]
     assert queue.body_bytes == 0
 
@@ -98,11 +98,11 @@ def test_a_batch_is_bounded_in_jobs_and_bytes_and_takes_the_wanted_first() -> No
     for number in range(2 * landing_queue.BATCH_JOBS_MAX):
         queue.put(job(b"%d" % number, body=b"x"))
     queue.want(b"77")
-    more = queue.take_more()
+    more = queue.take_more(lambda each: each.light)
     assert len(more) == landing_queue.BATCH_JOBS_MAX - 1
     assert more[0].entry.path == b"77"
     large = bytes(landing_queue.BATCH_BYTES_MAX // 2)
     queue = Queue()
     for path in (b"a", b"b", b"c"):
-        queue.put(job(path, body=large))
-    assert len(queue.take_more()) == 2
+        queue.put(Job(file_entry(path, large), large))
+    assert len(queue.take_more(lambda each: each.light)) == 2
