@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -137,10 +137,10 @@ def _work(server: Server, one: Path, other: Path, tree: Tree, plan: Plan) -> Ite
     yield f"{plan.large_bytes // MIB:,} MiB", "s", seconds
 
 
-def _arrive(server: Server, arrived, plan: Plan, began: float | None = None) -> float:  # type: ignore[no-untyped-def]
+def _arrive(server: Server, arrived: Callable[[], bool], plan: Plan, began: float | None = None) -> float:
     def look() -> bool:
         server.check()
-        return bool(arrived())
+        return arrived()
 
     return wait_for(look, began or time.perf_counter(), plan.seconds_max, SLOW_POLL_SECONDS)
 

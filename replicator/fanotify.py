@@ -64,6 +64,8 @@ class FanotifyWatcher:
         self._gathering = Gathering()
         self._root = WatchedRoot(tree)
         self._fd = -1
+        self.heard = 0
+        """Events that the kernel told."""
         self.noise = 0
         """Events that concerned nobody here."""
         try:
@@ -86,6 +88,7 @@ class FanotifyWatcher:
             heard = False
             for record in self._records():
                 heard = True
+                self.heard += 1
                 self._take(record)
             # While events keep coming, waiting for the next would cost more than reading it.
             await (asyncio.sleep(0) if heard else readable(self._fd))

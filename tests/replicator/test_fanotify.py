@@ -1,6 +1,7 @@
 """fanotify on the real kernel: on the disk and on a tmpfs of its own."""
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import random
@@ -10,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from anycastle.replicator.disk import Tree
 from anycastle.replicator.fanotify import REPORT_FLAGS
 from anycastle.replicator.watch import Cookie, Renamed, Touched, WatchError
 from anycastle.replicator.watched_root import COOKIES_MAX
 from tests.replicator.shuffle import folders_below, shuffle
+from tests.replicator.tree_values import file_entry, put
 from tests.replicator.watching import (
     exchange,
     in_child,
@@ -66,6 +69,21 @@ async def test_what_is_created_whole_is_not_being_written(root: Path) -> None:
         # The link count of `file` changed: told by inode, under whichever of its names the kernel finds.
         assert {Touched(b"folder"), Touched(b"symlink"), Touched(b"twin")} <= set(told)
         assert mentioned(told) <= {b"folder", b"symlink", b"twin", b"file"}
+
+
+async def test_of_our_own_landing_only_the_rename_is_told(tmp_path: Path) -> None:
+    """From Linux 6.0 on, the others are not even read. On a filesystem where nobody else makes events."""
+    with tmpfs(tmp_path / "mount") as root, contextlib.closing(Tree(root)) as tree:
+        watcher = open_fanotify(root)
+        async with reading(watcher) as reader:
+            counts = []
+            for number in range(2):
+                before = watcher.heard
+                if number:
+                    put(tree, file_entry(b"landed", b"x" * 10_000), b"x" * 10_000)
+                assert await reader.settled() == [Touched(b"landed", False)] * number
+                counts.append(watcher.heard - before)
+        assert counts[1] == counts[0] + 1
 
 
 async def test_renames_are_seen_as_such(root: Path) -> None:
