@@ -52,7 +52,7 @@ RoundTrips = tuple[Measured, ...]
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Talk | RoundTrips] = msgspec.msgpack.Decoder(
-    Talk | Annotated[RoundTrips, Meta(max_length=MEASURED_MAX)]
+    Talk | Annotated[RoundTrips, Meta(min_length=1, max_length=MEASURED_MAX)]
 )
 
 

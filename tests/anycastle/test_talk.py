@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from anycastle.health.drain import Override
@@ -29,6 +29,7 @@ def test_what_is_said_is_heard(talk: Talk) -> None:
 
 
 @given(st.binary(max_size=200))
+@example(b"\x90")
 def test_noise_is_refused_and_nothing_else_happens(noise: bytes) -> None:
     with pytest.raises(TalkError) as caught:
         decode(noise)
@@ -65,7 +66,7 @@ networks = st.one_of(st.binary(min_size=3, max_size=3), st.binary(min_size=6, ma
 measurements = st.builds(Measured, networks, st.integers(1, 10_000_000), st.integers(1, 1_000_000))
 
 
-@given(st.lists(measurements, max_size=MEASURED_MAX).map(tuple))
+@given(st.lists(measurements, min_size=1, max_size=MEASURED_MAX).map(tuple))
 def test_round_trips_are_heard_as_they_were_said(measured: tuple[Measured, ...]) -> None:
     payload = encode(measured)
     assert decode(payload) == measured
