@@ -20,8 +20,8 @@ from anycastle.health.view import View
 NAMES_MAX = 65536
 """Names remembered, about 1 KB each. Random ones below a wildcard can fill it; then the oldest is forgotten."""
 
-_Key = tuple[str, bytes]
-"""The name of a rule, and a content prefix."""
+_Key = tuple[str, tuple[str, ...]]
+"""The name of a rule, and what its star stands for: one name that may be asked for."""
 
 
 class Standpoint:
@@ -43,7 +43,8 @@ class Standpoint:
 
 
 class Name:
-    """What is remembered of one name and content prefix."""
+    """What is remembered of one name. Not of all that share its content: the name is in some answers, and random names
+    below a wildcard must not make one `questions` grow without end."""
 
     __slots__ = ("answers", "match", "questions", "standpoint")
 
@@ -139,7 +140,7 @@ class Decider:
         return touched.touches(name.match.rule.group, name.match.prefix, candidates)
 
     def _name(self, match: Match, now: float) -> Name:
-        key = (match.rule.name, match.prefix)
+        key = (match.rule.name, match.captures)
         name = self._names.get(key)
         if name is not None:
             if name.standpoint.holds(now):

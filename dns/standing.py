@@ -105,7 +105,7 @@ def _restless(
     for site in pending:
         return f"a change under this content is on its way to {site}"
     for site, state in states.items():
-        if now - state.since < RECENT_SECONDS:
+        if now < state.since + RECENT_SECONDS:
             return f"{site} has been {state.health.value} for only {max(0.0, now - state.since):.0f} s"
     return ""
 

@@ -108,7 +108,7 @@ def withheld(view: View, site: str, group: str | None, prefix: bytes, *, grace_s
     if not content.current:
         return f"not current for {group}: {content.current_reason}"
     since = pending_since(content.pending, prefix)
-    if since is not None and now - since >= grace_seconds:
+    if since is not None and now >= since + grace_seconds:  # as `dns.standing` reckons until when this holds
         where = show_path(prefix) or "(whole group)"
         return f"{group}:{where} has a change that has not landed there for {max(0.0, now - since):.1f} s"
     return ""

@@ -3,6 +3,7 @@
 import dataclasses
 import ipaddress
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -101,8 +102,9 @@ def test_a_name_that_is_decided_anew_gives_up_its_questions() -> None:
     assert decider.take_forgotten() == [b"alice?"]
 
 
-def test_random_names_do_not_fill_the_memory() -> None:
-    decider = Decider(steering(BLOGS), view(), names_max=8)
+@pytest.mark.parametrize("content", ["{1}/", ""], ids=["content of each", "content of all"])
+def test_random_names_do_not_fill_the_memory(content: str) -> None:
+    decider = Decider(steering(dataclasses.replace(BLOGS, content=content)), view(), names_max=8)
     for number in range(20):
         choice = decider.decide(matched(decider.steering, b"x%d" % number), CLIENT, 32, now=NOW)
         choice.name.questions.add(b"%d" % number)

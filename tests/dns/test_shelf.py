@@ -11,6 +11,7 @@ from typing import Any
 import dns.edns
 import dns.message
 import dns.rcode
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,16 +23,16 @@ from anycastle.dns.fastest import lay, opened
 from anycastle.dns.limit import Limiter, Verdict
 from anycastle.dns.reply import Answer
 from anycastle.dns.respond import new_counters, respond, respond_truncated
-from anycastle.dns.settings import Policy, SteeredName
+from anycastle.dns.settings import NoneEligible, Policy, SteeredName, ZoneFile
 from anycastle.dns.shelf import Shelf
 from anycastle.dns.steer import Steering
 from anycastle.dns.tables import Tables
 from anycastle.dns.template import EVERYWHERE, Template, make_template
 from anycastle.dns.touched import touched
 from anycastle.dns.view_change import difference
-from anycastle.health.view import View
+from anycastle.health.view import GroupView, Health, SiteView, View
 from tests.dns.world import NAMES as NAMES_STEERED
-from tests.dns.world import NOW, RESOLVER, WALL, make_tables, make_view
+from tests.dns.world import NOW, RESOLVER, SITES, WALL, make_tables, make_view
 
 SECRETS = (bytes(range(16)), bytes(range(16, 32)))
 SPEEDS = ("ams", "sgp")
@@ -227,6 +228,163 @@ def test_compiled_and_plain_do_the_same_to_the_byte(tables: Tables, packets: lis
     plain.collect(counted[0])
     compiled.collect(counted[1])
     assert counted[0] == counted[1]
+
+
+# --- while time goes on and the view changes in every way -------------------------------------------------------------
+
+TENANTS = """\
+$TTL 300
+@ IN SOA ns1.example.com. hostmaster.web 1 7200 3600 1209600 60
+  IN NS  ns1.example.com.
+*.web IN HTTPS 1 . alpn=h2
+"""
+GRACE_SECONDS = 0.7
+"""5000.0 + 0.7 - 5000.0 is less than 0.7: the moment of change must not be reckoned in two ways."""
+CONTENT: tuple[tuple[str, str], ...] = (
+    ("*.folder.example.com", "{1}/"),
+    ("*.deep.example.com", "a/{1}/"),
+    ("whole.example.com", ""),
+    ("fixed.example.com", "a/b/"),
+)
+POLICIES = (Policy.CLOSEST, Policy.CHEAPEST, Policy.FAILOVER, Policy.WEIGHTED)
+PREFIXES = (b"", b"a/", b"a/b/", b"a/b/c/", b"b/", b"ab/")
+MOVED_NAMES = (
+    *("a.folder.example.com", "b.folder.example.com", "ab.folder.example.com", "b.deep.example.com"),
+    *("whole.example.com", "fixed.example.com", "health.example.com", "nodata.example.com", "servfail.example.com"),
+    *("a.tenants.example", "hostmaster.web.tenants.example", "x.web.tenants.example", "long-one.web.tenants.example"),
+)
+
+
+@pytest.fixture(scope="module")
+def policies(tmp_path_factory: pytest.TempPathFactory) -> dict[Policy, Tables]:
+    """The same names by each policy, with grace and load marks."""
+    folder = tmp_path_factory.mktemp("moving")
+    (folder / "tenants.example").write_text(TENANTS)
+    sites = tuple(dataclasses.replace(site, soft_load=10.0, hard_load=20.0) for site in SITES)
+    made = {}
+    for policy in POLICIES:
+        names = (
+            *(
+                SteeredName(name=name, group="blogs", content=content, policy=policy, grace_seconds=GRACE_SECONDS)
+                for name, content in CONTENT
+            ),
+            SteeredName(name="health.example.com", policy=policy),
+            SteeredName(name="nodata.example.com", group="blogs", policy=policy, none=NoneEligible.NODATA),
+            SteeredName(name="servfail.example.com", sites=("nyc",), policy=policy, none=NoneEligible.SERVFAIL),
+            SteeredName(name="*.web.tenants.example", policy=policy, none=NoneEligible.ALL),
+        )
+        zones = (
+            ZoneFile(origin="example.com", file=folder / "example.com"),
+            ZoneFile(origin="tenants.example", file=folder / "tenants.example"),
+        )
+        made[policy] = make_tables(folder, names=names, sites=sites, zones=zones)
+    return made
+
+
+@st.composite
+def site_views(draw: st.DrawFn, now: float) -> SiteView:
+    since = st.sampled_from([now, now, now - 0.1, now - GRACE_SECONDS, now - 100.0, now + 0.1])
+    return SiteView(
+        health=draw(st.sampled_from([Health.UP, Health.UP, Health.UP, Health.DOWN, Health.UNKNOWN])),
+        reason=draw(st.sampled_from(["", "asked to be"])),
+        since=draw(since),
+        groups=draw(
+            st.dictionaries(
+                st.sampled_from(["blogs", "blogs", "other"]),
+                st.builds(
+                    GroupView,
+                    current=st.sampled_from([True, True, False]),
+                    current_reason=st.just(""),
+                    pending=st.dictionaries(st.sampled_from(PREFIXES), since, max_size=3),
+                ),
+            )
+        ),
+        drained=draw(st.sampled_from([frozenset[str](), frozenset[str](), frozenset({"blogs"}), frozenset({"*"})])),
+        load=draw(st.sampled_from([0.0, 0.0, 0.0, 5.0, 12.0, 12.1, 20.0])),
+    )
+
+
+@st.composite
+def changed_views(draw: st.DrawFn, view: View, now: float) -> View:
+    sites = dict(view.sites)
+    for name in draw(st.lists(st.sampled_from([site.name for site in SITES]), max_size=2, unique=True)):
+        match draw(st.sampled_from(["pending", "pending", "whole", "lost"])):
+            case "pending" if name in sites and "blogs" in sites[name].groups:
+                blogs = sites[name].groups["blogs"]
+                pending = dict(blogs.pending)
+                prefix = draw(st.sampled_from(PREFIXES))
+                if pending.pop(prefix, None) is None:
+                    pending[prefix] = now
+                groups = sites[name].groups | {"blogs": msgspec.structs.replace(blogs, pending=pending)}
+                sites[name] = msgspec.structs.replace(sites[name], groups=groups)
+            case "lost":
+                sites.pop(name, None)
+            case _:
+                sites[name] = draw(site_views(now))
+    return View(
+        member="ams",
+        generation=view.generation + 1,
+        at=now,
+        sites=sites,
+        isolated=draw(st.sampled_from([False, False, False, True])),
+    )
+
+
+@KINDS
+@given(data=st.data(), policy=st.sampled_from(POLICIES))
+@settings(max_examples=150)
+def test_what_was_kept_is_never_given_when_time_or_the_view_has_changed_it(
+    policies: dict[Policy, Tables], make: Callable[[Tables], Either], data: st.DataObject, policy: Policy
+) -> None:
+    tables, world, now = policies[policy], make_view(), NOW
+    shelf, decider = make(tables), Decider(tables.steering, world)
+    asked = st.lists(st.tuples(st.sampled_from(MOVED_NAMES), st.sampled_from(["A", "AAAA", "HTTPS"])), max_size=6)
+    subnets = st.sampled_from([None, "10.1.7.0/24", "10.2.7.0/24", "10.3.0.0/16", "11.0.0.0/8"])
+    for _ in range(data.draw(st.integers(1, 6))):
+        now += data.draw(st.sampled_from([0.0, 0.1, 0.2, GRACE_SECONDS, 19.9, 120.0, 1000.0]))
+        if data.draw(st.booleans()):
+            change = data.draw(changed_views(world, now))
+            decider.change(change, touched(world, difference(world, change), tables.steering.sites))
+            shelf.forget(decider.take_forgotten())
+            world = change
+        for name, rrtype in data.draw(asked):
+            packet = query(name, rrtype, subnet=data.draw(subnets))
+            expected = whole_way(tables, Decider(tables.steering, world), packet, now=now)
+            assert expected is not None
+            for _ in range(2):
+                reply = shelf.take(packet, RESOLVER, now=now, wall=WALL)
+                if not isinstance(reply, Verdict):
+                    assert reply is not None
+                    assert same_message(reply, expected)
+                assert whole_way(tables, decider, packet, shelf, now=now) == expected
+
+
+@KINDS
+def test_names_that_share_their_content_do_not_share_what_has_a_name_in_it(
+    policies: dict[Policy, Tables], make: Callable[[Tables], Either]
+) -> None:
+    tables = policies[Policy.CLOSEST]
+    shelf, decider = make(tables), Decider(tables.steering, make_view())
+    for label in ("hostmaster", "x", "long-one", "hostmistress", "exactlyten"):  # the first is in the SOA record too
+        packet = query(f"{label}.web.tenants.example", "AAAA", subnet="10.2.7.0/24")
+        expected = whole_way(tables, decider, packet, shelf)
+        assert shelf.take(packet, RESOLVER, now=NOW, wall=WALL) == expected
+
+
+@KINDS
+def test_an_answer_kept_at_the_very_moment_of_a_change_is_the_new_one(
+    policies: dict[Policy, Tables], make: Callable[[Tables], Either]
+) -> None:
+    tables, world = policies[Policy.CLOSEST], make_view()
+    blogs = GroupView(current=True, current_reason="", pending={b"a/": NOW})
+    ams = msgspec.structs.replace(world.sites["ams"], groups={"blogs": blogs})
+    world = msgspec.structs.replace(world, sites=dict(world.sites) | {"ams": ams})
+    shelf, decider = make(tables), Decider(tables.steering, world)
+    packet = query("a.folder.example.com", subnet="10.1.7.0/24")
+    for now in (NOW, NOW + GRACE_SECONDS):
+        whole_way(tables, decider, packet, shelf, now=now)
+    reply = shelf.take(packet, RESOLVER, now=NOW + 10, wall=WALL)
+    assert reply == whole_way(tables, Decider(tables.steering, world), packet, now=NOW + 10)
 
 
 # --- what is kept, and for how long -----------------------------------------------------------------------------------
