@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import dns.exception
+import dns.grange
 import dns.name
 import dns.rdata
 import dns.rdataclass
@@ -25,7 +26,9 @@ from anycastle.dns.zone import Zone, ZoneError
 from anycastle.dns.zone_build import RecordError, ZoneBuilder
 
 INCLUDE_DEPTH_MAX = 16
-"""Deep enough for any layout; ends a file that includes itself."""
+"""Deep enough for any layout."""
+GENERATE_RECORDS_MAX = 1 << 20
+"""Of one `$GENERATE`: more than a /12 of IPv4 addresses; a slip of the finger must not fill the memory."""
 PROGRESS_LINES = 5000
 """Lines read between two looks at the clock by whoever shows progress: some ten milliseconds."""
 
@@ -158,11 +161,17 @@ class _Reader(dns.zonefile.Reader):
         self._told = told
         self._owner: bytes | None = None
         """The last owner, where a plain line gave it; else it is `last_name`."""
+        self._reading: list[Path] = []
+        """The file, the one that includes it, and so on."""
 
     def read_file(self, file: Path, depth: int) -> None:
         """All records of a file and of what it includes. Raises ZoneError."""
         if depth > INCLUDE_DEPTH_MAX:
-            raise ZoneError(f"{file}: $INCLUDE deeper than {INCLUDE_DEPTH_MAX} files; does a file include itself?")
+            raise ZoneError(f"{file}: $INCLUDE deeper than {INCLUDE_DEPTH_MAX} files")
+        real = file.resolve()
+        if real in self._reading:
+            raise ZoneError(f"{file}: $INCLUDE of a file that includes itself")
+        self._reading.append(real)
         try:
             with file.open(encoding="utf-8") as text:
                 if depth == 0:
@@ -172,6 +181,7 @@ class _Reader(dns.zonefile.Reader):
             raise ZoneError(f"{file}: cannot read the zone file: {fault.strerror}") from None
         except UnicodeDecodeError as fault:
             raise ZoneError(f"{file}: expected text in UTF-8, found byte {fault.object[fault.start]:#04x}") from None
+        self._reading.pop()
 
     def _read_lines(self, file: Path, lines: _Lines, depth: int) -> None:
         self.tok = dns.tokenizer.Tokenizer(lines, str(file))
@@ -236,6 +246,7 @@ class _Reader(dns.zonefile.Reader):
 
     def _directive(self, directive: str) -> None:
         if directive == "$GENERATE":
+            self._check_range()
             self._generate_line()  # type: ignore[no-untyped-call]
             self._check_inside()
         elif directive == "$ORIGIN":
@@ -248,6 +259,16 @@ class _Reader(dns.zonefile.Reader):
             self.tok.get_eol()
         else:
             raise ValueError(f"{directive} is not a directive we know")
+
+    def _check_range(self) -> None:
+        token = self.tok.get()
+        self.tok.unget(token)
+        try:
+            start, stop, step = dns.grange.from_text(token.value)
+        except (dns.exception.DNSException, ValueError, AssertionError):
+            return  # whoever reads the line says so
+        if (stop - start) // step >= GENERATE_RECORDS_MAX:
+            raise ValueError(f"$GENERATE {token.value}: expected at most {GENERATE_RECORDS_MAX} records")
 
     def _include(self, file: Path, depth: int) -> None:
         """`$INCLUDE file [origin]`: afterwards the origin and the last owner are what they were (RFC 1035)."""

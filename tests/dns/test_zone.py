@@ -177,7 +177,14 @@ APEX = "@ 60 IN SOA ns h 1 2 3 4 5\n@ 60 IN NS ns\n"
         (APEX + "a.example. 60 IN A 192.0.2.1\n", "zone:3: a.example. is outside of the zone z."),
         (APEX + "a 60 IN A 192.0.2.1\na 60 IN CNAME b\n", "zone:4: "),
         (APEX + "$INCLUDE missing\n", "missing: cannot read"),
-        (APEX + "$INCLUDE zone\n", "does a file include itself?"),
+        (APEX + "$INCLUDE zone\n", "a file that includes itself"),
+        (APEX + 15 * "$INCLUDE loop\n", "loop: $INCLUDE of a file that includes itself"),
+        (
+            APEX + "$GENERATE 1-9999999999 g$ 60 A 192.0.2.1\n",
+            "zone:3: $GENERATE 1-9999999999: expected at most 1048576",
+        ),
+        (APEX + "$GENERATE x g$ 60 A 192.0.2.1\n", "zone:3: "),
+        (APEX + "$GENERATE 1-2/0 g$ 60 A 192.0.2.1\n", "zone:3: "),
         (APEX + "$INCLUDE inner\n", "inner:2: "),
         (APEX + "$NONSENSE 1\n", "zone:3: $NONSENSE is not a directive"),
         (APEX + "$TTL x\n", "zone:3: "),
@@ -190,6 +197,7 @@ APEX = "@ 60 IN SOA ns h 1 2 3 4 5\n@ 60 IN NS ns\n"
 def test_faults_of_zone_files(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "zone").write_text(text)
     (tmp_path / "inner").write_text("ok 60 IN A 192.0.2.1\nbad 60 IN A x\n")
+    (tmp_path / "loop").write_text("$INCLUDE ./loop\n")
     with pytest.raises(ZoneError) as caught:
         load_zone(ZoneFile(origin="z", file=tmp_path / "zone"))
     assert said in str(caught.value)
