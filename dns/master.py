@@ -29,6 +29,8 @@ INCLUDE_DEPTH_MAX = 16
 """Deep enough for any layout."""
 GENERATE_RECORDS_MAX = 1 << 20
 """Of one `$GENERATE`: more than a /12 of IPv4 addresses; a slip of the finger must not fill the memory."""
+LINE_SHOWN_MAX = 80
+"""Characters of a line in what is said of it."""
 PROGRESS_LINES = 5000
 """Lines read between two looks at the clock by whoever shows progress: some ten milliseconds."""
 
@@ -197,7 +199,10 @@ class _Reader(dns.zonefile.Reader):
             except UnicodeDecodeError:
                 raise
             except (dns.exception.DNSException, ValueError, RecordError) as fault:
-                raise ZoneError(f"{file}:{number}: {str(fault) or type(fault).__name__}") from None
+                said = str(fault) or type(fault).__name__
+                if isinstance(fault, dns.exception.DNSException):  # some say no more than that it is malformed
+                    said = f"{said.rstrip('.')}: {line.strip()[:LINE_SHOWN_MAX]!r}"
+                raise ZoneError(f"{file}:{number}: {said}") from None
             self._told.line(lines.characters if depth == 0 else None)
 
     def _wire_origin(self) -> bytes:

@@ -79,7 +79,7 @@ def look_up(zone: Zone, name: bytes, rrtype: int) -> Answer | Steered:
                 return Answer(rcode=Rcode.YXDOMAIN, answer=(*chain, dname))
             chain += (dname, alias)
         elif rrtype == ANY:
-            return _answer_any(name, chain)
+            return _answer_any(node, name, chain)
         elif node.steered and rrtype in _STEERED_TYPES:
             return Answer(answer=tuple(chain)) if chain else _STEERED
         elif (rrset := node.rrsets.get(rrtype)) is not None:
@@ -155,7 +155,11 @@ def _negative(negative: Answer, chain: list[RRset]) -> Answer:
     return Answer(rcode=negative.rcode, answer=tuple(chain), authority=negative.authority)
 
 
-def _answer_any(name: bytes, chain: list[RRset]) -> Answer:
+def _answer_any(node: Node, name: bytes, chain: list[RRset]) -> Answer:
+    """One record set made up for it, but only where there is no CNAME (RFC 8482 section 4.2)."""
+    alias = node.rrsets.get(CNAME)
+    if alias is not None:
+        return Answer(answer=(*chain, _owned(alias, name)))
     hinfo = make_rrset(name, HINFO, ANY_TTL_SECONDS, ((b"\x07RFC8482\x00",),))
     return Answer(answer=(*chain, hinfo))
 

@@ -67,6 +67,11 @@ def errors(message: dns.message.Message) -> list[tuple[int, str | None]]:
         pytest.param(
             "www.example.com ANY", 'NOERROR aa\nan www.example.com. 3600 IN HINFO "RFC8482" ""', id="rfc8482_4_2"
         ),
+        pytest.param(
+            "alias.example.com ANY",
+            "NOERROR aa\nan alias.example.com. 3600 IN CNAME www.example.com.",
+            id="rfc8482_4_2_nothing_is_made_up_beside_a_cname",
+        ),
         pytest.param("www.example.com TYPE65000", f"NOERROR aa\n{SOA}", id="rfc8906_3_1_2_unknown_types_are_answered"),
     ],
 )

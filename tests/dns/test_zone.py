@@ -171,7 +171,7 @@ APEX = "@ 60 IN SOA ns h 1 2 3 4 5\n@ 60 IN NS ns\n"
     [
         ("@ 60 IN SOA ns h 1 2 3 4 5\n", "expected NS records at z"),
         ("@ 60 IN NS ns\n", "expected one SOA record at z"),
-        (APEX + "a 60 IN A 192.0.2.256\n", "zone:3: "),
+        (APEX + "a 60 IN A 192.0.2.256\n", "zone:3: Text input is malformed: 'a 60 IN A 192.0.2.256'"),
         (APEX + "\n; comment\na 60 IN NOSUCH x\n", "zone:5: unknown rdatatype"),
         (APEX + "a 60 IN TXT (\n  one\n  two\n", "zone:3: "),
         (APEX + "a.example. 60 IN A 192.0.2.1\n", "zone:3: a.example. is outside of the zone z."),
