@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -382,6 +383,8 @@ def test_sighup_reloads_and_a_broken_zone_keeps_what_was() -> None:
         until(lambda: "event=reload-refused" in made.log("ams"), "it says so", 5)
         assert f"{zone}:6: " in made.log("ams")
         assert made.lookup("www.example.com") == ["192.0.2.81"]
+        with urllib.request.urlopen(f"http://{ADDRESS}:{made.sites['ams'].dashboard}/metrics", timeout=10) as scraped:
+            assert "\nanycastle_dns_reload_refused_bool 1.0\n" in scraped.read().decode()
         first = made.processes["ams"]
         assert made.start("ams").wait(30) == 2, "a second one of the same member"
         made.processes["ams"] = first
