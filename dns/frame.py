@@ -19,8 +19,8 @@ _LENGTH = struct.Struct("!I")
 class Kind(enum.IntEnum):
     """To the worker: SETUP once, TABLES as often as they change, VIEW first and then each CHANGE of it, RTT at times.
 
-    RTT is an `anycastle.dns.fastest.Overlay` over the map of the last TABLES, which take the one before off. From the
-    worker: REPORT, as its heartbeat.
+    RTT is an `anycastle.dns.fastest.Overlay` over the map of the last TABLES, which take the one before off. BEAT has
+    nothing in it: the control process lives. From the worker: REPORT, as its heartbeat.
     """
 
     SETUP = 1
@@ -29,6 +29,7 @@ class Kind(enum.IntEnum):
     REPORT = 4
     CHANGE = 5
     RTT = 6
+    BEAT = 7
 
 
 class Setup(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +42,8 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     tcp_connections_per_client_max: int
     tcp_idle_seconds: float
     responses_per_second_max: float
+    silence_seconds_max: float
+    """Of the control process; then the site itself is held to be unknown."""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):

@@ -26,6 +26,9 @@ from anycastle.health.view import View
 STOP_SECONDS_MAX = 2.0
 """A worker ends as soon as its control socket closes; one that does not is killed."""
 READ_BYTES = 65536
+BEAT_SECONDS = 1.0
+CONTROL_SILENCE_SECONDS_MAX = 5.0
+"""Whoever has not been heard for so long hangs, and the edge, the same process, with it. Content routes go then too."""
 PIECE_BYTES = 1 << 20
 """Sent in one go: a worker that takes piece after piece of large tables is alive."""
 
@@ -47,6 +50,7 @@ class WorkerLink:
             tcp_connections_per_client_max=-(-settings.tcp_connections_per_client_max // settings.workers),
             tcp_idle_seconds=settings.tcp_idle_seconds,
             responses_per_second_max=settings.responses_per_second_max,
+            silence_seconds_max=CONTROL_SILENCE_SECONDS_MAX,
         )
         self._tables = b""
         self._view: View | None = None
@@ -165,8 +169,13 @@ class WorkerLink:
     async def _send_forever(self) -> None:
         with contextlib.suppress(OSError):  # the worker is gone; the receiving side notices too
             while True:
-                await self._wanted.wait()
-                await self._send_unsent()
+                try:
+                    async with asyncio.timeout(BEAT_SECONDS):
+                        await self._wanted.wait()
+                except TimeoutError:
+                    await self._send(Kind.BEAT, b"", lambda: None)
+                else:
+                    await self._send_unsent()
 
     async def _send_unsent(self, moved: Callable[[], None] = lambda: None) -> None:
         self._wanted.clear()

@@ -5,7 +5,7 @@ Law: `applied(old, difference(old, new)) == new`, and what did not change stays 
 
 import msgspec
 
-from anycastle.health.view import GroupView, SiteView, View
+from anycastle.health.view import GroupView, Health, SiteView, View
 
 
 class GroupChange(msgspec.Struct, frozen=True, array_like=True):
@@ -39,6 +39,15 @@ class ViewChange(msgspec.Struct, frozen=True, array_like=True):
     sites: dict[str, SiteChange]
     lost: list[str]
     """Sites that are in the view no more."""
+
+
+def without_itself(view: View, *, now: float) -> View:
+    """The view when the member that built it is not heard of any more: nothing is known of its own site."""
+    own = view.sites.get(view.member)
+    if own is None:
+        return view
+    unknown = msgspec.structs.replace(own, health=Health.UNKNOWN, reason="its member has fallen silent", since=now)
+    return msgspec.structs.replace(view, sites=view.sites | {view.member: unknown})
 
 
 def difference(old: View, new: View) -> ViewChange:

@@ -27,7 +27,7 @@ from anycastle.dns.stream import Streams
 from anycastle.dns.tables import Tables, with_fastest
 from anycastle.dns.touched import touched
 from anycastle.dns.udp import IS_COMPILED, UdpPath, make_limiter, make_path
-from anycastle.dns.view_change import ViewChange, applied
+from anycastle.dns.view_change import ViewChange, applied, difference, without_itself
 from anycastle.health.view import View
 
 REPORT_SECONDS = 1.0
@@ -58,6 +58,10 @@ class Worker:
         self._tables: Tables | None = None
         self._tables_taken = 0
         self._view: View | None = None
+        self._shown: View | None = None
+        """What is decided from: the view, or while the control process is silent the same without this site."""
+        self._heard_at = self._now
+        self._silent = False
         self._decider: Decider | None = None
         self._udp: dict[int, socket.socket] = {}
         self._streams: Streams | None = None
@@ -81,6 +85,7 @@ class Worker:
                 self._ready(descriptor)
             if self._streams is not None and self._now >= self._tidy_at:
                 self._tidy_at = self._now + TIDY_SECONDS
+                self._heed_silence()
                 self._streams.close_idle(self._now)
                 self._report()
         self._close()
@@ -175,11 +180,13 @@ class Worker:
         if not data:
             self._open = False
             return
+        self._heard_at = self._now
+        self._heed_silence()
         for kind, payload in self._frames.feed(data):
             self._apply(kind, payload)
         if self._setup and self._tables and self._view:
             if self._decider is None:
-                self._decider = Decider(self._tables.steering, self._view)
+                self._decider = Decider(self._tables.steering, self._shown or self._view)
                 self._collect()
                 self._path = make_path(self._tables, self._limiter)
             if self._streams is None:
@@ -197,22 +204,40 @@ class Worker:
                 self._tables_taken += 1
                 self._decider = None  # and all that was kept, with it
             case Kind.VIEW:
-                self._view = msgspec.msgpack.decode(payload, type=View)
+                self._view = self._shown = msgspec.msgpack.decode(payload, type=View)
                 self._decider = None
             case Kind.CHANGE:
                 self._change(msgspec.msgpack.decode(payload, type=ViewChange))
             case Kind.RTT:
                 self._lay(payload)
+            case Kind.BEAT:
+                pass
             case Kind.REPORT:
                 raise AssertionError("only workers report")
 
     def _change(self, change: ViewChange) -> None:
         """Only what the change touches is decided anew."""
         assert self._view is not None, "a change follows a view"
-        before, self._view = self._view, applied(self._view, change)
+        self._view = applied(self._view, change)
+        self._show(self._view, change)
+
+    def _show(self, view: View, change: ViewChange) -> None:
+        assert self._shown is not None
+        before, self._shown = self._shown, view
         if self._decider is not None and self._path is not None:
-            self._decider.change(self._view, touched(before, change, self._decider.steering.sites))
+            self._decider.change(view, touched(before, change, self._decider.steering.sites))
             self._path.shelf.forget(self._decider.take_forgotten())
+
+    def _heed_silence(self) -> None:
+        """A hung control process is a hung edge: then we say of our site only what others would, that it is unknown."""
+        if self._setup is None or self._view is None or self._shown is None:
+            return
+        silent = self._now - self._heard_at > self._setup.silence_seconds_max
+        if silent != self._silent:
+            self._silent = silent
+            _log.warning("event=control-%s", "silent" if silent else "heard-again")
+            view = without_itself(self._view, now=self._now) if silent else self._view
+            self._show(view, difference(self._shown, view))
 
     def _lay(self, overlay: bytes) -> None:
         """Only names that go by speed are decided anew."""

@@ -3,8 +3,8 @@
 import msgspec
 from hypothesis import given
 
-from anycastle.dns.view_change import ViewChange, applied, difference
-from anycastle.health.view import View
+from anycastle.dns.view_change import ViewChange, applied, difference, without_itself
+from anycastle.health.view import Health, View
 from tests.dns.test_steer import WORLDS
 from tests.dns.worlds import NOW, state, view, without
 
@@ -31,3 +31,11 @@ def test_what_did_not_change_is_neither_told_nor_made_anew() -> None:
     assert list(change.sites) == ["sgp"]
     assert len(msgspec.msgpack.encode(change)) < 200
     assert applied(old, change).sites["ams"] is old.sites["ams"]
+
+
+def test_a_member_that_is_not_heard_of_knows_nothing_of_its_own_site() -> None:
+    assert without_itself(view(), now=NOW) == view(
+        ams=msgspec.structs.replace(state(Health.UNKNOWN, since=NOW), reason="its member has fallen silent")
+    )
+    witness = without(view(), "ams")
+    assert without_itself(witness, now=NOW) is witness

@@ -27,7 +27,7 @@ DEADLINE_SECONDS = 15.0
 
 
 @contextmanager
-def worker() -> Iterator[tuple[subprocess.Popen[bytes], socket.socket, WorkerSockets]]:
+def worker(silence_seconds_max: float = 60.0) -> Iterator[tuple[subprocess.Popen[bytes], socket.socket, WorkerSockets]]:
     _, (sockets,) = bind_all((("127.0.0.1", 0),), 1)
     ours, theirs = socket.socketpair()
     ours.settimeout(DEADLINE_SECONDS)
@@ -45,6 +45,7 @@ def worker() -> Iterator[tuple[subprocess.Popen[bytes], socket.socket, WorkerSoc
         tcp_connections_per_client_max=4,
         tcp_idle_seconds=0.2,
         responses_per_second_max=0.0,
+        silence_seconds_max=silence_seconds_max,
     )
     ours.sendall(encode_frame(Kind.SETUP, msgspec.msgpack.encode(setup)))
     try:
@@ -147,3 +148,31 @@ def test_measured_networks_are_taken_up_and_new_tables_take_them_off(tmp_path: P
         until(("192.0.2.10", 15))
         control.sendall(tables_frame + overlay_frame)
         until(("192.0.2.20", 24))
+
+
+def test_a_silent_control_process_takes_its_own_site_out_of_the_answers_until_it_is_heard_again(tmp_path: Path) -> None:
+    """The edge is the same process: users that are sent there would find nobody."""
+    tables = encode_frame(Kind.TABLES, pickle.dumps(make_tables(tmp_path)))
+    with (
+        worker(silence_seconds_max=0.3) as (_, control, sockets),
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client,
+    ):
+        client.settimeout(DEADLINE_SECONDS)
+        client.connect(sockets.udp[0].getsockname())
+        control.sendall(tables + view_frame(1))
+        query = dns.message.make_query("shop.example.com", "A")
+
+        def answered() -> str:
+            client.send(query.to_wire())
+            return str(dns.message.from_wire(client.recv(4096)).answer[0][0])
+
+        def until(address: str, *, beating: bool) -> None:
+            deadline = time.monotonic() + DEADLINE_SECONDS
+            while answered() != address:
+                assert time.monotonic() < deadline
+                if beating:
+                    control.sendall(encode_frame(Kind.BEAT, b""))
+
+        until("192.0.2.10", beating=True)  # ams, the closest, whose worker this is
+        until("192.0.2.20", beating=False)
+        until("192.0.2.10", beating=True)
