@@ -96,7 +96,7 @@ class Decider:
 
     def decide(self, match: Match, client: bytes, source_bits: int, *, now: float) -> Choice:
         """As `steer.decide`."""
-        name = self._name(match, now)
+        name = self.name(match, now)
         standpoint = name.standpoint
         if standpoint.hashed:
             decision = choose(self.steering, match, standpoint.standing, client, source_bits)
@@ -109,6 +109,20 @@ class Decider:
             standpoint.decisions[place] = known
         scope = scope_bits if known.depends is Depends.PLACE else 0
         return Choice(known, scope, place, where is not self.steering.geo, name)
+
+    def name(self, match: Match, now: float) -> Name:
+        """What is remembered of a name, from now on."""
+        key = (match.rule.name, match.captures)
+        name = self._names.get(key)
+        if name is not None:
+            if name.standpoint.holds(now):
+                return name
+            self._forget(key)
+        if len(self._names) >= self._names_max:
+            self._forget(next(iter(self._names)))
+        name = self._names[key] = Name(match, self._standpoint(match, now))
+        self._content.add(match.rule.group, match.prefix, key)
+        return name
 
     def change(self, view: View, touched: Touched) -> None:
         """Go on with another view."""
@@ -138,19 +152,6 @@ class Decider:
     def _is_touched(self, name: Name, touched: Touched) -> bool:
         candidates = [site.name for site in name.standpoint.standing.candidates]
         return touched.touches(name.match.rule.group, name.match.prefix, candidates)
-
-    def _name(self, match: Match, now: float) -> Name:
-        key = (match.rule.name, match.captures)
-        name = self._names.get(key)
-        if name is not None:
-            if name.standpoint.holds(now):
-                return name
-            self._forget(key)
-        if len(self._names) >= self._names_max:
-            self._forget(next(iter(self._names)))
-        name = self._names[key] = Name(match, self._standpoint(match, now))
-        self._content.add(match.rule.group, match.prefix, key)
-        return name
 
     def _forget(self, key: _Key) -> None:
         name = self._names.pop(key)

@@ -320,6 +320,17 @@ cdef class HotShelf:
         size[0] = self._answered(&plain, source, source_size, now, <int64_t>wall, out)
         return None if size[0] else PASS
 
+    def answer(self, bytes packet not None, bytes source not None, *, double now, double wall):
+        """The kept answer, without asking the limiter; None where there is none."""
+        assert len(source) in (4, 16)
+        cdef Plain plain
+        cdef Py_ssize_t size = 0
+        cdef const uint8_t *asked = <const uint8_t *>PyBytes_AS_STRING(packet)
+        cdef const uint8_t *asker = <const uint8_t *>PyBytes_AS_STRING(source)
+        if _parse_plain(&plain, asked, PyBytes_GET_SIZE(packet), self._payload_bytes):
+            size = self._answered(&plain, asker, PyBytes_GET_SIZE(source), now, <int64_t>wall, self._out)
+        return PyBytes_FromStringAndSize(<char *>self._out, size) if size else None
+
     cdef Py_ssize_t _answered(
         self, Plain *plain, const uint8_t *source, int source_size, double now, int64_t wall, uint8_t *out
     ):

@@ -148,6 +148,11 @@ class Shelf:
             return self._patched(packet, plain, TRUNCATED_TEMPLATE, 0, source, wall)
         return self._answered(packet, plain, source, now, wall) or Verdict.PASS
 
+    def answer(self, packet: bytes, source: bytes, *, now: float, wall: float) -> bytes | None:
+        """The kept answer, without asking the limiter; None where there is none."""
+        plain = _parse_plain(packet, self._payload_bytes)
+        return self._answered(packet, plain, source, now, wall) if plain is not None else None
+
     def _answered(self, packet: bytes, plain: _Plain, source: bytes, now: float, wall: float) -> bytes | None:
         scope_bits = 0
         kept = self._kept.get(plain.key)

@@ -11,19 +11,21 @@ from typing import Any, Protocol
 
 import msgspec
 
-from anycastle.dns.decider import Choice
-from anycastle.dns.edns import NOT_AUTHORITATIVE, ExtendedError, render_error
+from anycastle.dns.decider import Choice, Decider
+from anycastle.dns.edns import NOT_AUTHORITATIVE, ExtendedError, Malformed, render_error
 from anycastle.dns.fastest import Fastest
 from anycastle.dns.rank import Depends
 from anycastle.dns.reply import Answer, Body, flags_of, render_body
-from anycastle.dns.rrset import AAAA, AT_QUESTION, A
-from anycastle.dns.wire import Query, Rcode, parent_of
-from anycastle.dns.zone import Zone
+from anycastle.dns.rrset import AAAA, AT_QUESTION, CLASS_IN, A
+from anycastle.dns.tables import Tables
+from anycastle.dns.wire import HEADER_BYTES, Query, Rcode, labels_of, parent_of, skip_name
+from anycastle.dns.zone import Steered, Zone, look_up
 
 EVERYWHERE = -1
 """Instead of the number of a place."""
 BODY_BYTES_MAX = 4096
 """Larger answers do not fit in a UDP packet that anybody asks for, so they are not kept."""
+_CLASS_IN = CLASS_IN.to_bytes(2)
 _SHARED_TYPES = (A, AAAA)
 """Addresses are those of a site, whatever its name; HTTPS records are a name's own."""
 _NOBODY = b"\x01\x00"
@@ -63,6 +65,8 @@ class Keeper(Protocol):
     def add(self, answers: Any, place: int, template: Template) -> None: ...
 
     def keep(self, question: bytes, answers: Any) -> None: ...
+
+    def answer(self, packet: bytes, source: bytes, *, now: float, wall: float) -> bytes | None: ...
 
     def keep_negative(self, encloser: bytes, template: Template) -> None: ...
 
@@ -117,6 +121,39 @@ def keep_steered(keeper: Keeper, query: Query, answer: Answer, choice: Choice) -
         keeper.add(answers, place, template)
     name.questions.add(question)
     keeper.keep(question, answers)
+
+
+def adopt(keeper: Keeper, packet: bytes, tables: Tables, decider: Decider, *, now: float) -> bool:
+    """Whether the answers to a steered name that is asked for the first time are there already: those of its kind."""
+    question = _plain_question(packet)
+    rrtype = int.from_bytes(question[-4:-2])
+    match = decider.steering.match(labels_of(question[:-4])) if rrtype in _SHARED_TYPES else None
+    if match is None or (match.captures and not _is_steered(question[:-4], rrtype, tables)):
+        return False
+    name = decider.name(match, now)
+    answers = name.standpoint.answers.get(rrtype)
+    if answers is None:
+        return False
+    keeper.forget(decider.take_forgotten())
+    name.questions.add(question)
+    keeper.keep(question, answers)
+    return True
+
+
+def _is_steered(name: bytes, rrtype: int, tables: Tables) -> bool:
+    """Nothing in the zone stands between a name and the wildcard that it matches."""
+    zone = tables.zone_of(name, rrtype)
+    return zone is not None and isinstance(look_up(zone, name, rrtype), Steered)
+
+
+def _plain_question(packet: bytes) -> bytes:
+    """In lower case; empty when there is none of class IN that could be read."""
+    try:
+        end = skip_name(packet, HEADER_BYTES)
+    except Malformed:
+        return b""
+    tail = packet[end : end + 4]
+    return packet[HEADER_BYTES:end].lower() + tail if tail[2:] == _CLASS_IN else b""
 
 
 def make_template(question: bytes, answer: Answer, *, scoped: bool = False, steered: bool = False) -> Template | None:

@@ -25,6 +25,7 @@ from anycastle.dns.secondary import COUNTERS as SECONDARY_COUNTERS
 from anycastle.dns.secondary import concerns, respond_secondary
 from anycastle.dns.stream import Streams
 from anycastle.dns.tables import Tables, with_fastest
+from anycastle.dns.template import adopt
 from anycastle.dns.touched import touched
 from anycastle.dns.udp import IS_COMPILED, UdpPath, make_limiter, make_path
 from anycastle.dns.view_change import ViewChange, applied, difference, without_itself
@@ -114,6 +115,8 @@ class Worker:
             verdict = Verdict.PASS  # nobody forges that address
         match verdict:
             case Verdict.PASS:
+                if (adopted := self._adopted(packet, source)) is not None:
+                    return adopted
                 reply = self._answer(packet, source, tcp=False)
                 assert reply is None or isinstance(reply, bytes)
                 return reply
@@ -123,6 +126,16 @@ class Worker:
             case Verdict.DROP:
                 self._counters["limited"] += 1
                 return None
+
+    def _adopted(self, packet: bytes, source: bytes) -> bytes | None:
+        """The answer of other names of its kind, for a steered name that is asked for the first time."""
+        assert self._tables is not None
+        if self._decider is None or self._path is None:
+            return None
+        shelf = self._path.shelf
+        if not adopt(shelf, packet, self._tables, self._decider, now=self._now):
+            return None
+        return shelf.answer(packet, source, now=self._now, wall=self._wall)
 
     def _answer_tcp(self, packet: bytes, source: bytes) -> bytes | Iterator[bytes] | None:
         reply = self._answer(packet, source, tcp=True)

@@ -27,7 +27,7 @@ from anycastle.dns.settings import NoneEligible, Policy, SteeredName, ZoneFile
 from anycastle.dns.shelf import Shelf
 from anycastle.dns.steer import Steering
 from anycastle.dns.tables import Tables
-from anycastle.dns.template import EVERYWHERE, Template, make_template
+from anycastle.dns.template import EVERYWHERE, Template, adopt, make_template
 from anycastle.dns.touched import touched
 from anycastle.dns.view_change import difference
 from anycastle.health.view import GroupView, Health, SiteView, View
@@ -207,6 +207,9 @@ def test_what_it_answers_is_what_the_whole_way_answers(
             if not isinstance(reply, Verdict):
                 assert reply is not None
                 assert same_message(reply, expected)
+            adopt(shelf, packet, tables, decider, now=NOW)
+            adopted = shelf.answer(packet, RESOLVER, now=NOW, wall=WALL)
+            assert adopted is None or same_message(adopted, expected)
             whole_way(tables, decider, packet, shelf)
 
 
@@ -356,7 +359,30 @@ def test_what_was_kept_is_never_given_when_time_or_the_view_has_changed_it(
                 if not isinstance(reply, Verdict):
                     assert reply is not None
                     assert same_message(reply, expected)
+                adopt(shelf, packet, tables, decider, now=now)
+                adopted = shelf.answer(packet, RESOLVER, now=now, wall=WALL)
+                assert adopted is None or same_message(adopted, expected)
                 assert whole_way(tables, decider, packet, shelf, now=now) == expected
+
+
+@KINDS
+def test_the_first_who_asks_for_a_name_gets_the_answer_of_others_of_its_kind(
+    tables: Tables, make: Callable[[Tables], Either]
+) -> None:
+    shelf, decider = make(tables), Decider(tables.steering, VIEWS[0])
+    packets = [query(f"{label}.blogs.example.com", subnet="10.2.7.0/24") for label in "abc"]
+    assert not adopt(shelf, packets[0], tables, decider, now=NOW)
+    whole_way(tables, decider, packets[0], shelf)
+    for packet in packets[1:]:
+        assert adopt(shelf, packet, tables, decider, now=NOW)
+        assert shelf.answer(packet, RESOLVER, now=NOW, wall=WALL) == whole_way(tables, decider, packet)
+    other_place = query("d.blogs.example.com", subnet="10.3.0.0/16")
+    assert adopt(shelf, other_place, tables, decider, now=NOW)
+    assert shelf.answer(other_place, RESOLVER, now=NOW, wall=WALL) is None
+    for name in ("static.blogs.example.com", "x.static.blogs.example.com", "www.example.com", "nothing.example.com"):
+        assert not adopt(shelf, query(name), tables, decider, now=NOW)
+    for noise in (b"", bytes(12), packets[0][:20], b"\xff" * 40):
+        assert not adopt(shelf, noise, tables, decider, now=NOW)
 
 
 @KINDS
