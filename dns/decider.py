@@ -7,6 +7,7 @@ told which questions those are (`take_forgotten`).
 
 import dataclasses
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import Any
 
 from anycastle.dns.geo import DEFAULT_PLACE
@@ -20,6 +21,8 @@ from anycastle.health.view import View
 NAMES_MAX = 65536
 """Names remembered, about 1 KB each. Random ones below a wildcard can fill it; then the oldest is forgotten."""
 
+_KIND = attrgetter(*(field.name for field in dataclasses.fields(SteeredName) if field.name not in ("name", "content")))
+"""All that a name's rule says, but which name and which content."""
 _Key = tuple[str, tuple[str, ...]]
 """The name of a rule, and what its star stands for: one name that may be asked for."""
 
@@ -84,8 +87,8 @@ class Decider:
         self._view = view
         self._names_max = names_max
         self._names: dict[_Key, Name] = {}
-        self._shared: dict[SteeredName, Standpoint] = {}
-        self._kinds: dict[str, SteeredName] = {}
+        self._shared: dict[object, Standpoint] = {}
+        """By kind."""
         self._content = _ContentIndex()
         self._forgotten: list[bytes] = []
 
@@ -138,7 +141,9 @@ class Decider:
     def lay(self, steering: Steering) -> None:
         """Go on with another map for names that go by speed; all else in the steering is as it was."""
         self.steering = steering
-        self._shared = {kind: held for kind, held in self._shared.items() if kind.policy is not Policy.FASTEST}
+        self._shared = {
+            kind: held for kind, held in self._shared.items() if held.standing.rule.policy is not Policy.FASTEST
+        }
         for key in [key for key, name in self._names.items() if name.match.rule.policy is Policy.FASTEST]:
             self._forget(key)
 
@@ -163,9 +168,7 @@ class Decider:
         candidates = self.steering.candidates(rule)
         if in_flight(rule, match.prefix, candidates, self._view):
             return Standpoint(stand(rule, match.prefix, candidates, self._view, now=now), now)
-        kind = self._kinds.get(rule.name)
-        if kind is None:
-            kind = self._kinds[rule.name] = dataclasses.replace(rule, name="", content="")
+        kind = _KIND(rule)
         shared = self._shared.get(kind)
         if shared is None or not shared.holds(now):
             shared = Standpoint(stand(rule, match.prefix, candidates, self._view, now=now), now)

@@ -83,7 +83,7 @@ cdef class HotAnswers:
 cdef class HotShelf:
     """`shelf.Shelf` and `udp.PlainUdp`."""
 
-    cdef dict _kept, _negative, _zones
+    cdef dict _kept, _negative, _names
     cdef _Map _map
     cdef _FastestMap _fastest
     cdef HotLimiter _limiter
@@ -124,7 +124,7 @@ cdef class HotShelf:
         self._map = _Map(tables.steering.geo)
         if tables.steering.fastest is not None:
             self.lay(tables.steering.fastest)
-        self._zones = tables.zones
+        self._names = {origin: zone.nodes.names() for origin, zone in tables.zones.items()}
         self._limiter = limiter
         self._secrets = b"".join(tables.cookie_secrets)
         self._payload_bytes = tables.udp_payload_bytes_max
@@ -375,15 +375,14 @@ cdef class HotShelf:
         if int(_get16(plain.key + plain.question_size - 4)) in _REFUSED_TYPES:
             return None
         name = PyBytes_FromStringAndSize(<char *>plain.key, plain.question_size - 4)
-        zone = self._zones.get(name)
-        while zone is None:
+        names = self._names.get(name)
+        while names is None:
             if not plain.key[position]:
                 return self._not_ours
             position += plain.key[position] + 1
-            zone = self._zones.get(name[position:])
-        nodes = zone.nodes
+            names = self._names.get(name[position:])
         position = 0
-        while name[position:] not in nodes:
+        while name[position:] not in names:
             position += plain.key[position] + 1
         return self._negative.get(name[position:]) if position else None
 

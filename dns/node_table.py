@@ -30,6 +30,8 @@ COUNT_MAX = 65535
 """Records of one set; no message holds more."""
 TTL_SECONDS_MAX = (1 << 31) - 1
 """RFC 2181 section 8."""
+NAMES_SET_MAX = 65536
+"""Names in a set of their own, some 7 MiB; it answers ten times faster than the table."""
 DECODED_MAX = 16384
 """Names kept decoded, some 15 MiB; then all are forgotten."""
 
@@ -151,6 +153,10 @@ class NodeTable:
             self._decoded.clear()
         self._decoded[name] = node
         return node
+
+    def names(self) -> "frozenset[bytes] | NodeTable":
+        """For asking often whether a name exists: a set where that costs little memory, else the table itself."""
+        return frozenset(self) if self._count <= NAMES_SET_MAX else self
 
     def __iter__(self) -> Iterator[bytes]:
         return (name for name, _ in self._entries())

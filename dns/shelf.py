@@ -72,7 +72,8 @@ class Shelf:
     def __init__(self, tables: Tables, limiter: Limiter, *, answers_max: int = ANSWERS_MAX) -> None:
         self._geo = tables.steering.geo
         self._fastest = tables.steering.fastest
-        self._zones = tables.zones
+        self._names = {origin: zone.nodes.names() for origin, zone in tables.zones.items()}
+        """Of each zone, by origin."""
         self._secrets = tables.cookie_secrets
         self._payload_bytes = tables.udp_payload_bytes_max
         self._limiter = limiter
@@ -184,15 +185,15 @@ class Shelf:
         if int.from_bytes(key[-4:-2]) in REFUSED_TYPES:
             return None
         name = key[:-4]
-        zone = self._zones.get(name)
+        names = self._names.get(name)
         position = 0
-        while zone is None:
+        while names is None:
             if not name[position]:
                 return _NOT_OURS
             position += name[position] + 1
-            zone = self._zones.get(name[position:])
+            names = self._names.get(name[position:])
         position = 0
-        while name[position:] not in zone.nodes:
+        while name[position:] not in names:
             position += name[position] + 1
         return self._negative.get(name[position:]) if position else None
 

@@ -56,6 +56,13 @@ def test_it_holds_what_a_dict_would(
             assert table[name] is node
 
 
+def test_its_names_are_a_set_unless_there_are_very_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = table_of({b"\1a\0": b"", b"\1b\0": b""})
+    assert table.names() == {b"\1a\0", b"\1b\0"}
+    monkeypatch.setattr(node_table, "NAMES_SET_MAX", 1)
+    assert table.names() is table
+
+
 @given(LABELS, TTLS, RDATAS, st.booleans())
 def test_sets_come_back_with_the_owner_in_its_case(
     label: bytes, ttl: int, rdatas: tuple[bytes, ...], upper: bool
