@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from anycastle.dns.cookie import SECRET_BYTES
+from anycastle.dns.errors import DnsError
 from anycastle.dns.fastest import Detail, Overlay, opened
 from anycastle.dns.rrset import DS, NS
 from anycastle.dns.settings import DnsSettings, TransferSettings, TsigKey
@@ -21,6 +22,14 @@ from anycastle.dns.zone import Zone, ZoneError, is_below, show_name
 if TYPE_CHECKING:
     from anycastle.dns.difference import Difference
     from anycastle.dns.master import Progress
+
+
+class ZonesError(ZoneError):
+    """Some zones cannot be served as written; `faults` has a line for each."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = faults
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +100,15 @@ def build_tables(settings: DnsSettings, progress: "Progress | None" = None) -> T
             raise ZoneError(f"name {rule.name}: expected a name in one of the zones served here: {_listed(origins)}")
         steered[max(inside, key=len)].append(name)
     files = dict(zip(origins, settings.zones, strict=True))
-    zones = {origin: load_zone(file, steered[origin], progress) for origin, file in files.items()}
+    zones: dict[bytes, Zone] = {}
+    faults: list[str] = []
+    for origin, file in files.items():
+        try:
+            zones[origin] = load_zone(file, steered[origin], progress)
+        except DnsError as fault:  # the others are read too: an operator wants to hear of all that is wrong at once
+            faults.append(str(fault))
+    if faults:
+        raise ZonesError(faults)
     _check_delegations(zones)
     geo = load_geo(settings.geo, settings.sites)
     return Tables(

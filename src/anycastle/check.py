@@ -19,7 +19,7 @@ from anycastle.dns.geo_load import GeoError, load_geo
 from anycastle.dns.geo_review import covered_lines, unpreferred_sites
 from anycastle.dns.master import Progress, load_zone
 from anycastle.dns.settings import DnsSettings, GeoSettings
-from anycastle.dns.tables import build_tables
+from anycastle.dns.tables import ZonesError, build_tables
 from anycastle.errors import AnycastleError
 from anycastle.replicator.pki import server_context, server_name
 from anycastle.replicator.settings import GroupSettings, Tls
@@ -50,6 +50,8 @@ def table_problems(config: Config, *, together: bool, progress: Progress | None 
         )
         try:
             build_tables(settings, progress)
+        except ZonesError as error:
+            found = error.faults
         except AnycastleError as error:
             found = [str(error)]
         else:
