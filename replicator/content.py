@@ -80,6 +80,8 @@ class Content:
             disk=disk,
             ledger_thread=ledger_thread,
             look=lambda paths: self.settle.look(paths),
+            look_through=lambda folders: self.settle.look_through(folders),
+            insist=lambda folder: self.settle.insist(folder),
             landed=self._landed_here,
         )
         try:
@@ -250,7 +252,8 @@ class Content:
     def not_current(self, *, now: float) -> str:
         """Why this site cannot vouch for the group; the empty string when it can."""
         if self.settle.sight.reason:
-            return self.settle.sight.reason
+            told = self.settle.survey.told()
+            return f"{self.settle.sight.reason}: {told}" if told else self.settle.sight.reason
         if self._ledger_thread.trouble:
             return f"cannot record changes: {self._ledger_thread.trouble}"
         return self.controller.currency(self.settings.name, now=now)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from asyncinotify import Event, Inotify, Mask, Watch
 
+from anycastle.replicator.beneath import O_LOOK, NotBeneath, open_beneath
 from anycastle.replicator.entry import PRIVATE_FOLDER
 from anycastle.replicator.watch_event import (
     Cookie,
@@ -231,7 +232,10 @@ class InotifyWatcher:
     def _watch(self, folder: bytes) -> Watch | None:
         """None when no folder is there (any more). One folder (inode) has one watch, whatever its names were."""
         try:
+            os.close(open_beneath(self._root.fd, folder or b".", O_LOOK))
             return self._inotify.add_watch(self._where(folder), MASK)
+        except NotBeneath:  # something else is mounted there, or a symlink is in the way
+            return None
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 return None

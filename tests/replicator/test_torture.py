@@ -1,0 +1,23 @@
+"""Everything an application may do to files, at one site and at three at once: trees are equal when it is over."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.replicator.torture import torture
+from tests.replicator.watching import needs_root
+
+pytestmark = needs_root
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_one_site_in_a_storm(tmp_path: Path, seed: int) -> None:
+    outcome = await torture(tmp_path, seed, steps=300, at=1)
+    assert outcome.concurrent == 0, "nobody else wrote"
+    assert outcome.entries > 100
+
+
+@pytest.mark.parametrize("seed", range(2, 5))
+async def test_three_sites_in_storms_of_their_own(tmp_path: Path, seed: int) -> None:
+    outcome = await torture(tmp_path, seed, steps=150, at=3)
+    assert outcome.concurrent > 0, "they wrote at the same places"
