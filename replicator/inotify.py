@@ -138,7 +138,7 @@ class InotifyWatcher:
         elif not self._root.hidden(path):
             self._gathering.touch(path, self._writing(path, mask))
             if mask & _CREATE and mask & _ISDIR:
-                self._watch_below(path)
+                self._watch_below(path, fresh_only=True)
 
     def _writing(self, path: bytes, mask: int) -> bool | None:
         if mask & (_CLOSE_WRITE | _DELETE | _ISDIR):
@@ -201,16 +201,23 @@ class InotifyWatcher:
         self._folders[cookies.wd] = (COOKIES_FOLDER, cookies)
         self._watch_below(b"", tell=False)
 
-    def _watch_below(self, top: bytes, *, tell: bool = True) -> None:
-        """Watch every folder at and below `top` as it is on disk; `tell` of what is in those not watched before."""
+    def _watch_below(self, top: bytes, *, tell: bool = True, fresh_only: bool = False) -> None:
+        """Watch every folder at and below `top` as it is on disk; `tell` of what is in those not watched before.
+
+        `fresh_only` goes no further than those: what is made in a watched folder tells of itself. Or each level of
+        `mkdir -p` would be walked once for every level above it.
+        """
         waiting = [top]
         while waiting:
             folder = waiting.pop()
             watch = self._watch(folder)
             if watch is None:
                 continue
-            fresh = watch.wd not in self._folders
+            was, _ = self._folders.get(watch.wd, (None, watch))
+            fresh = was is None
             self._folders[watch.wd] = (folder, watch)
+            if fresh_only and was == folder:
+                continue
             for name, is_folder in self._list(folder):
                 path = join(folder, name)
                 if self._root.hidden(path):

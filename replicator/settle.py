@@ -9,6 +9,7 @@ begins a new epoch, and is done when nothing of its own epoch or an older one is
 """
 
 import asyncio
+import contextlib
 import itertools
 import logging
 from collections.abc import Callable, Coroutine, Iterable
@@ -24,7 +25,7 @@ from anycastle.replicator.look import Look, Seen
 from anycastle.replicator.observation import Change
 from anycastle.replicator.sight import Sight
 from anycastle.replicator.survey import Survey
-from anycastle.replicator.threads import Threads
+from anycastle.replicator.threads import Stopped, Threads
 from anycastle.replicator.watch_event import Cookie, Overflow, Renamed, Touched, WatchError, WatchEvent
 from anycastle.replicator.writers import is_written
 
@@ -215,7 +216,7 @@ class Settle:
     def _beside(self, work: Coroutine[None, None, None]) -> None:
         """Events go on being taken meanwhile."""
         assert self._tasks is not None, "events come while it runs"
-        self._tasks.create_task(work)
+        self._tasks.create_task(_until_stopped(work))
 
     async def _look_after(self, scan: Coroutine[None, None, None], path: bytes) -> None:
         await scan
@@ -248,8 +249,9 @@ class Settle:
 
     async def _heed_private_folder(self) -> None:
         """Somebody removed it: nothing can land, and no cookie be dropped, until it is there again."""
-        if not self.sight.reason and not await self._disk.do(self._tree.is_whole):
-            self.sight.lose(f"{PRIVATE_FOLDER.decode()} was removed")
+        with contextlib.suppress(Stopped):
+            if not self.sight.reason and not await self._disk.do(self._tree.is_whole):
+                self.sight.lose(f"{PRIVATE_FOLDER.decode()} was removed")
 
     def _look_at_written(self, rested: list[bytes]) -> None:
         for path in rested:
@@ -369,3 +371,8 @@ class Settle:
             self._insisted -= insisted
             self._journaled(entries)
         return True
+
+
+async def _until_stopped(work: Coroutine[None, None, None]) -> None:
+    with contextlib.suppress(Stopped):
+        await work
