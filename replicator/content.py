@@ -63,6 +63,7 @@ class Content:
         self.flight = Flight(sites, depth=settings.prefix_depth, heads=held)
         _check_root(settings, ledger)
         self.tree = Tree(settings.root, settings.exclude)
+        self.tree.know_folders(lambda path: ledger.last_folder(settings.name, path))
         self._member = member
         self._clock = clock
         self._disk = disk

@@ -16,7 +16,7 @@ import platform
 import re
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from anycastle.clock import SystemClock
@@ -269,6 +269,10 @@ class Tree:
         """
         check_path(entry.path)
         return land(self._places, entry, staged, expected, durable=durable)
+
+    def know_folders(self, entry_of: Callable[[bytes], Entry | None]) -> None:
+        """Where to ask for the attributes of folders that are made because something in them comes first."""
+        self._places = dataclasses.replace(self._places, folder_entry=entry_of)
 
     def found(self) -> list[bytes]:
         """Folders that `land` met since the last call where it expected none, or another one: look through them."""

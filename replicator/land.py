@@ -58,6 +58,8 @@ class Places:
     conflicts: int
     as_root: bool
     excluded: Callable[[bytes], bool]
+    folder_entry: Callable[[bytes], Entry | None] = lambda path: None
+    """The last entry that made a path a folder."""
     made: dict[bytes, int] = field(default_factory=dict)
     """Folders made because something in them came first -> their inode."""
     found: deque[bytes] = field(default_factory=deque)
@@ -116,12 +118,22 @@ def _parent(places: Places, path: bytes, *, durable: bool) -> Iterator[tuple[int
     except FileNotFoundError:
         if len(places.made) >= MADE_MAX:
             places.made.clear()
-        places.made.update(make_folders(places.root, parent, PARENT_MODE, durable=durable))
+        _make_parents(places, parent, durable=durable)
         folder = open_beneath(places.root, parent, O_FOLDER)
     try:
         yield folder, name
     finally:
         os.close(folder)
+
+
+def _make_parents(places: Places, folder: bytes, *, durable: bool) -> None:
+    """With the attributes that they have, or had before they were deleted: what they hold was not for everybody."""
+    made = make_folders(places.root, folder, PARENT_MODE, durable=durable)
+    places.made.update(made)
+    for path in made:
+        if (entry := places.folder_entry(path)) is not None:
+            with folder_beneath(places.root, path) as descriptor:
+                set_attributes(descriptor, entry, as_root=places.as_root)
 
 
 # Making the new thing under a private name

@@ -432,6 +432,19 @@ class Ledger:
             version = parent
         return False
 
+    def last_folder(self, group: str, path: bytes) -> Entry | None:
+        """The newest known entry of a path, or the last one before it that made it a folder."""
+        grp, entry = self._group(group), self.newest(group, path)
+        for _ in range(ANCESTORS_MAX):
+            if entry is None or entry.kind is Kind.FOLDER:
+                return entry
+            origin, lamport = self._store.known_word(entry.parent.origin), entry.parent.lamport
+            rows = self._store.rows(
+                "SELECT body FROM entry WHERE grp = ? AND origin = ? AND lamport = ?", (grp, origin, lamport)
+            )
+            entry = place.decode(rows[0][0]) if rows else None
+        return None
+
     def conflicts(self) -> tuple[Conflict, ...]:
         """Every conflict kept, the oldest first."""
         rows = self._store.rows("SELECT body FROM conflict ORDER BY id", ())

@@ -10,7 +10,7 @@ from anycastle.replicator.watch import open_watcher
 from tests.replicator.torture import torture
 from tests.replicator.watching import needs_root
 
-pytestmark = needs_root
+pytestmark = [needs_root, pytest.mark.timeout(240)]
 
 
 @pytest.mark.parametrize("seed", range(2))

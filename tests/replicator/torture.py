@@ -16,7 +16,7 @@ from anycastle.replicator.observation import Change
 from tests.replicator.cluster import GROUP, Site, cluster, picture, temps
 from tests.replicator.storm import Storm
 
-REST_SECONDS_MAX = 120.0
+REST_SECONDS_MAX = 80.0
 """From the last change to equal trees; a machine that has other work too is slow."""
 THREE = ("ams", "nyc", "sgp")
 
