@@ -169,6 +169,8 @@ class FanotifyWatcher:
         new = None if new_folder is None else self._shown(join(new_folder, record.new_name))
         if old is not None and new is not None:
             self._gathering.add(Renamed(old, new, folder))
+        elif new is not None and folder:
+            self._gathering.add(Renamed(new, new, folder))
         elif (path := old if new is None else new) is not None:
             self._gathering.touch(path, False)
 

@@ -161,9 +161,11 @@ class InotifyWatcher:
 
     def _moved_in(self, new: bytes, folder: bool) -> None:
         if not self._root.hidden(new):
-            self._gathering.touch(new, False)
             if folder:
+                self._gathering.add(Renamed(new, new, folder))
                 self._watch_below(new)
+            else:
+                self._gathering.touch(new, False)
 
     def _moved_out(self, old: bytes, folder: bool) -> None:
         if not self._root.hidden(old):

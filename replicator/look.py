@@ -130,7 +130,7 @@ class Look:
             seen.more[path] = twins
         if change.kind is Kind.FOLDER and self._is_news(path, was_folder and _same_folder(known, change)):
             found = scan(self._tree, self._ledger, self._group, below=path)
-            seen.more[path] = tuple(each for each in found if each != path)
+            seen.more[path] = (*seen.more.get(path, ()), *(each for each in found if each != path))
 
     def _is_news(self, folder: bytes, same: bool) -> bool:
         """What is in a folder has to be looked for: a new one, unless it was found by a scan, which saw that too."""
@@ -167,6 +167,7 @@ class Look:
     def _observe_gone(self, folder: bytes, seen: Seen, *, asked: bytes) -> None:
         below = [path for path, _ in self._ledger.locals_below(self._group, folder + b"/")]
         gone: list[Change] = []
+        twins: dict[bytes, tuple[bytes, ...]] = {}
         for path in reversed(below):
             if self._tree.excluded(path):
                 continue
@@ -175,9 +176,9 @@ class Look:
             if change is None or change.kind is not Kind.ABSENT:
                 raise StillChanging(f"{folder[:200]!r} is back")
             gone.append(change)
-            if twins := self._twins(path, known, change):
-                seen.more[path] = twins
+            twins[path] = self._twins(path, known, change)
         seen.changes += gone
+        seen.more |= {path: found for path, found in twins.items() if found}
         seen.under |= dict.fromkeys((change.path for change in gone), asked)
 
     def _look(self, path: bytes, known: Local | None) -> Change | None:

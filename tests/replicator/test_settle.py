@@ -330,6 +330,22 @@ async def test_a_tree_that_comes_whole_is_told_folders_first_and_gone_folders_la
     assert [path for path, _ in told(site, head)] == sorted((path for path, _ in told(site)[:head]), reverse=True)
 
 
+async def test_a_folder_that_was_outside_for_a_moment_is_looked_through(site: Site) -> None:
+    """What changed in it there was told by nothing, and it is the same folder as before."""
+    (site.root / "d").mkdir()
+    (site.root / "d/goes").write_bytes(b"x")
+    (site.root / "d/stays").write_bytes(b"x")
+    head = await barrier(site)
+    outside = site.root.parent / "outside"
+    (site.root / "d").rename(outside)
+    (outside / "goes").unlink()
+    (outside / "comes").write_bytes(b"new")
+    outside.rename(site.root / "d")
+    await barrier(site)
+    assert set(told(site, head)) >= {("d/goes", Kind.ABSENT), ("d/comes", Kind.FILE)}
+    assert {os.fsdecode(path) for path, _ in site.ledger.locals_below(GROUP, b"")} == {"d", "d/stays", "d/comes"}
+
+
 async def test_what_is_still_written_is_named_with_its_age(site: Site) -> None:
     with (site.root / "slower").open("wb") as slower, (site.root / "slow").open("wb"):
         await until(lambda: len(site.content.settle.still_written) == 2, "both are known")
