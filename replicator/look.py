@@ -63,6 +63,20 @@ class Seen:
             self.changes = [change for change in self.changes if change.path not in taken]
             self.again += dict.fromkeys(self.under[path] for path in taken)
 
+    def keep_whole(self) -> None:
+        """Take back what is in a folder that another thread saw gone: it is there again, and is announced first."""
+        gone: set[bytes] = set()
+        early: set[bytes] = set()
+        for change in self.changes:
+            if change.kind is not Kind.ABSENT and not gone.isdisjoint(_line_of(change.path.rpartition(b"/")[0])):
+                early.add(change.path)
+            elif change.kind is Kind.FOLDER:
+                gone.discard(change.path)
+            else:
+                gone.add(change.path)
+        self.changes = [change for change in self.changes if change.path not in early]
+        self.again += dict.fromkeys(self.under[path] for path in early)
+
 
 class Look:
     """Looks for one group."""

@@ -356,6 +356,7 @@ class Settle:
             whole.add(seen)
         # A landing may have begun while we looked: what we saw may be its work, not the application's.
         whole.leave_alone(self._landing)
+        whole.keep_whole()
         return whole
 
     async def _journal(self, changes: list[Change]) -> bool:

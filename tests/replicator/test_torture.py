@@ -16,7 +16,6 @@ pytestmark = [needs_root, pytest.mark.timeout(240)]
 @pytest.mark.parametrize("seed", range(2))
 async def test_one_site_in_a_storm(tmp_path: Path, seed: int) -> None:
     outcome = await torture(tmp_path, seed, steps=300, at=1)
-    assert outcome.concurrent == 0, "nobody else wrote"
     assert outcome.entries > 100
 
 
