@@ -44,6 +44,11 @@ class GroupReport(msgspec.Struct, frozen=True, kw_only=True):
     """Every origin × site that this member has heard of."""
     fenced: dict[str, int] = {}
     """Origin -> how far its journal is fenced."""
+    still_written: int = 0
+    """Files here that somebody writes: announced when they come to rest."""
+    still_written_oldest: str = ""
+    """The one written for longest, for people."""
+    still_written_seconds: float = 0.0
 
 
 class LinkReport(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,7 +1,8 @@
 """Paths that cannot leave a root folder: openat2, renameat2 and syncfs, which Python does not offer.
 
 Law: a path is resolved by the kernel beneath the root's descriptor in one step, following no symlink, so that nobody
-who races with us can lead it elsewhere (openat2(2): RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS).
+who races with us can lead it elsewhere (openat2(2): RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS). Nor does it enter what is
+mounted below the root: nothing could be renamed into place there, and an unmounted disk must not look like a delete.
 """
 
 import contextlib
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from anycastle.errors import AnycastleError
 
 _OPENAT2 = 437  # the same number on every architecture
+_RESOLVE_NO_XDEV = 0x01
 _RESOLVE_NO_MAGICLINKS = 0x02
 _RESOLVE_NO_SYMLINKS = 0x04
 _RESOLVE_BENEATH = 0x08
@@ -32,6 +34,10 @@ class TreeError(AnycastleError):
 
 class NotBeneath(TreeError):
     """A path leads through a symlink, or out of the root."""
+
+
+class Elsewhere(NotBeneath):
+    """Something else is mounted there (or the path leads out of the root): what it hides is not known."""
 
 
 class _OpenHow(ctypes.Structure):
@@ -55,7 +61,7 @@ def open_beneath(root: int, path: bytes, flags: int, mode: int = 0) -> int:
     """A descriptor for `path` below the folder `root`. Raises OSError, or NotBeneath."""
     if b"\0" in path:
         raise NotBeneath(f"{path[:100]!r}: expected no NUL")
-    resolve = _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS
+    resolve = _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS | _RESOLVE_NO_XDEV
     how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
     for _ in range(_TRIES_MAX):
         descriptor = int(_syscall(_OPENAT2, root, path, ctypes.byref(how), ctypes.sizeof(how)))
@@ -64,7 +70,9 @@ def open_beneath(root: int, path: bytes, flags: int, mode: int = 0) -> int:
         code = ctypes.get_errno()
         if code not in (errno.EAGAIN, errno.EINTR):
             break
-    if code in (errno.ELOOP, errno.EXDEV):
+    if code == errno.EXDEV:
+        raise Elsewhere(f"{path[:100]!r}: something else is mounted there, which is not replicated")
+    if code == errno.ELOOP:
         raise NotBeneath(f"{path[:100]!r}: expected a path beneath the root, without symlinks")
     raise OSError(code, os.strerror(code), path)
 
@@ -91,9 +99,10 @@ def folder_beneath(root: int, path: bytes) -> Iterator[int]:
         os.close(descriptor)
 
 
-def make_folders(root: int, path: bytes, mode: int, *, durable: bool = True) -> None:
-    """Makes a folder and its missing parents; those that exist stay as they are."""
+def make_folders(root: int, path: bytes, mode: int, *, durable: bool = True) -> dict[bytes, int]:
+    """Makes a folder and its missing parents; those that exist stay as they are. Returns the inodes of the new."""
     missing: list[bytes] = []
+    new: dict[bytes, int] = {}
     while path:
         try:
             os.close(open_beneath(root, path, O_FOLDER))
@@ -107,9 +116,11 @@ def make_folders(root: int, path: bytes, mode: int, *, durable: bool = True) -> 
                 os.mkdir(name, 0o700, dir_fd=parent)
                 with folder_beneath(parent, name) as made:
                     os.fchmod(made, mode)  # the process's umask has no say
+                    new[path + b"/" + name if path else name] = os.fstat(made).st_ino
             if durable:
                 os.fsync(parent)
         path = path + b"/" + name if path else name
+    return new
 
 
 def rename_new(source: int, old: bytes, target: int, new: bytes) -> None:

@@ -63,6 +63,7 @@ class Content:
         self.flight = Flight(sites, depth=settings.prefix_depth, heads=held)
         _check_root(settings, ledger)
         self.tree = Tree(settings.root, settings.exclude)
+        self.tree.know_folders(lambda path: ledger.last_folder(settings.name, path))
         self._member = member
         self._clock = clock
         self._disk = disk
@@ -80,6 +81,8 @@ class Content:
             disk=disk,
             ledger_thread=ledger_thread,
             look=lambda paths: self.settle.look(paths),
+            look_through=lambda folders: self.settle.look_through(folders),
+            insist=lambda folder: self.settle.insist(folder),
             landed=self._landed_here,
         )
         try:
@@ -250,7 +253,8 @@ class Content:
     def not_current(self, *, now: float) -> str:
         """Why this site cannot vouch for the group; the empty string when it can."""
         if self.settle.sight.reason:
-            return self.settle.sight.reason
+            told = self.settle.survey.told()
+            return f"{self.settle.sight.reason}: {told}" if told else self.settle.sight.reason
         if self._ledger_thread.trouble:
             return f"cannot record changes: {self._ledger_thread.trouble}"
         return self.controller.currency(self.settings.name, now=now)

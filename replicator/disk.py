@@ -9,13 +9,14 @@ mtime moves with every file in it and is not replicated. Hard links are separate
 """
 
 import contextlib
+import dataclasses
 import errno
 import os
 import platform
 import re
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from anycastle.clock import SystemClock
@@ -23,6 +24,7 @@ from anycastle.replicator.attributes import privileged, read_xattrs
 from anycastle.replicator.beneath import (
     O_FOLDER,
     O_LOOK,
+    Elsewhere,
     NotBeneath,
     TreeError,
     lstat_beneath,
@@ -78,16 +80,16 @@ class Tree:
         """Whether a path is left out."""
         self.skipped = 0
         """Looks at sockets, devices and pipes."""
+        self.mended = 0
+        """How often the private folders had to be made again."""
         self.created = not os.path.lexists(root / os.fsdecode(PRIVATE_FOLDER))
         """The private folder was not there. Where the ledger knows files: another disk, or none, is mounted here."""
         self._coarse_ctime = not _has_fine_ctime(platform.release())
         with contextlib.ExitStack() as undo:
             try:
                 self.descriptor = _opened(undo, os.open(root, O_FOLDER | os.O_CLOEXEC))
-                for name in (b"tmp", b"conflicts", b"cookies"):
-                    make_folders(self.descriptor, PRIVATE_FOLDER + b"/" + name, 0o700)
-                temporary = _opened(undo, open_beneath(self.descriptor, PRIVATE_FOLDER + b"/tmp", O_FOLDER))
-                conflicts = _opened(undo, open_beneath(self.descriptor, PRIVATE_FOLDER + b"/conflicts", O_FOLDER))
+                self._private = self._make_private(undo)
+                temporary, conflicts = self._private[b"tmp"], self._private[b"conflicts"]
                 self._places = Places(self.descriptor, temporary, conflicts, privileged(), self.excluded)
                 self._remove_temps()
             except OSError as error:
@@ -96,6 +98,36 @@ class Tree:
 
     def close(self) -> None:
         self._undo.close()
+
+    def _make_private(self, undo: contextlib.ExitStack) -> dict[bytes, int]:
+        """Descriptors of the private folders, made where they are missing. Raises OSError, TreeError."""
+        opened = {}
+        for name in (b"tmp", b"conflicts", b"cookies"):
+            make_folders(self.descriptor, PRIVATE_FOLDER + b"/" + name, 0o700)
+            opened[name] = _opened(undo, open_beneath(self.descriptor, PRIVATE_FOLDER + b"/" + name, O_FOLDER))
+        return opened
+
+    def mend(self) -> bool:
+        """Makes the private folders again if somebody removed or moved them; says whether it did. One caller at a time.
+
+        Raises OSError, TreeError when it cannot. Landings under way in what was removed fail, and are tried again.
+        """
+        if self.is_whole():
+            return False
+        self._private = self._make_private(self._undo)
+        temporary, conflicts = self._private[b"tmp"], self._private[b"conflicts"]
+        self._places = dataclasses.replace(self._places, temporary=temporary, conflicts=conflicts)
+        self.mended += 1
+        return True
+
+    def is_whole(self) -> bool:
+        """The private folders are where they were; also when nobody can tell."""
+        try:
+            found = [lstat_beneath(self.descriptor, PRIVATE_FOLDER + b"/" + name) for name in self._private]
+        except (OSError, TreeError):
+            return True
+        held = [os.fstat(descriptor) for descriptor in self._private.values()]
+        return all(one is not None and os.path.samestat(one, other) for one, other in zip(found, held, strict=True))
 
     def _remove_temps(self) -> None:
         with os.scandir(self._places.temporary) as left:
@@ -146,6 +178,8 @@ class Tree:
         check_path(path)
         try:
             return lstat_beneath(self.descriptor, path)
+        except Elsewhere as error:
+            raise Unreadable(str(error)) from error
         except NotBeneath:
             return None
         except OSError as error:
@@ -236,6 +270,15 @@ class Tree:
         check_path(entry.path)
         return land(self._places, entry, staged, expected, durable=durable)
 
+    def know_folders(self, entry_of: Callable[[bytes], Entry | None]) -> None:
+        """Where to ask for the attributes of folders that are made because something in them comes first."""
+        self._places = dataclasses.replace(self._places, folder_entry=entry_of)
+
+    def found(self) -> list[bytes]:
+        """Folders that `land` met since the last call where it expected none, or another one: look through them."""
+        places = self._places.found
+        return [places.popleft() for _ in range(len(places))]
+
     def keep_conflict(self, path: bytes, version: Version) -> bytes:
         """Keeps a copy of the file or symlink that is at the path below `.anycastle/conflicts`; returns its name there.
 
@@ -272,6 +315,7 @@ def _change(
         target=target,
         xattrs=xattrs or {},
         fingerprint=fingerprint,
+        links=1 if fingerprint.kind is Kind.FOLDER else status.st_nlink,
     )
 
 

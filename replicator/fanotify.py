@@ -2,7 +2,7 @@
 
 Laws: an event is queued before the system call that caused it returns (measured: no miss in 20,000), so a cookie's
 event has everything before it; other people's events on the filesystem cost one look in a dictionary each. Needs
-Linux 5.17, CAP_SYS_ADMIN and CAP_DAC_READ_SEARCH, and that nothing else is mounted below the root.
+Linux 5.17, CAP_SYS_ADMIN and CAP_DAC_READ_SEARCH. What is mounted below the root is not told of, nor replicated.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Iterator
 from anycastle.replicator import fanotify_record as kernel
 from anycastle.replicator.fanotify_record import Record, records
 from anycastle.replicator.handles import Folders, place
-from anycastle.replicator.mounts import filesystem_of, mounted, mounted_below
+from anycastle.replicator.mounts import filesystem_of, mounted
 from anycastle.replicator.watch_event import (
     Cookie,
     Gathering,
@@ -70,7 +70,7 @@ class FanotifyWatcher:
         """Events that concerned nobody here."""
         try:
             self._folders = Folders(self._root.fd)
-            filesystem = _filesystem(self._root)
+            filesystem = filesystem_of(mounted(), self._root.path)
             self._fd = _open_group(flags)
             _mark(self._fd, self._root.fd, filesystem)
             _ignore(self._fd, self._root.fd, TEMPS_FOLDER)
@@ -169,6 +169,8 @@ class FanotifyWatcher:
         new = None if new_folder is None else self._shown(join(new_folder, record.new_name))
         if old is not None and new is not None:
             self._gathering.add(Renamed(old, new, folder))
+        elif new is not None and folder:
+            self._gathering.add(Renamed(new, new, folder))
         elif (path := old if new is None else new) is not None:
             self._gathering.touch(path, False)
 
@@ -206,13 +208,6 @@ class FanotifyWatcher:
 def _is_nameless(name: bytes) -> bool:
     """How the kernel calls a file of O_TMPFILE, also when it has long been linked: `#` and its inode's number."""
     return name[:1] == b"#" and name[1:].isdigit()
-
-
-def _filesystem(root: WatchedRoot) -> str:
-    mounts = mounted()
-    if inner := mounted_below(mounts, root.path):
-        raise WatchError(f"another filesystem is mounted below the root, at {os.fsdecode(inner)}")
-    return filesystem_of(mounts, root.path)
 
 
 _libc = ctypes.CDLL(None, use_errno=True)

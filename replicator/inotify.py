@@ -13,6 +13,7 @@ from pathlib import Path
 
 from asyncinotify import Event, Inotify, Mask, Watch
 
+from anycastle.replicator.beneath import O_LOOK, NotBeneath, open_beneath
 from anycastle.replicator.entry import PRIVATE_FOLDER
 from anycastle.replicator.watch_event import (
     Cookie,
@@ -137,7 +138,7 @@ class InotifyWatcher:
         elif not self._root.hidden(path):
             self._gathering.touch(path, self._writing(path, mask))
             if mask & _CREATE and mask & _ISDIR:
-                self._watch_below(path)
+                self._watch_below(path, fresh_only=True)
 
     def _writing(self, path: bytes, mask: int) -> bool | None:
         if mask & (_CLOSE_WRITE | _DELETE | _ISDIR):
@@ -160,9 +161,11 @@ class InotifyWatcher:
 
     def _moved_in(self, new: bytes, folder: bool) -> None:
         if not self._root.hidden(new):
-            self._gathering.touch(new, False)
             if folder:
+                self._gathering.add(Renamed(new, new, folder))
                 self._watch_below(new)
+            else:
+                self._gathering.touch(new, False)
 
     def _moved_out(self, old: bytes, folder: bool) -> None:
         if not self._root.hidden(old):
@@ -200,16 +203,23 @@ class InotifyWatcher:
         self._folders[cookies.wd] = (COOKIES_FOLDER, cookies)
         self._watch_below(b"", tell=False)
 
-    def _watch_below(self, top: bytes, *, tell: bool = True) -> None:
-        """Watch every folder at and below `top` as it is on disk; `tell` of what is in those not watched before."""
+    def _watch_below(self, top: bytes, *, tell: bool = True, fresh_only: bool = False) -> None:
+        """Watch every folder at and below `top` as it is on disk; `tell` of what is in those not watched before.
+
+        `fresh_only` goes no further than those: what is made in a watched folder tells of itself. Or each level of
+        `mkdir -p` would be walked once for every level above it.
+        """
         waiting = [top]
         while waiting:
             folder = waiting.pop()
             watch = self._watch(folder)
             if watch is None:
                 continue
-            fresh = watch.wd not in self._folders
+            was, _ = self._folders.get(watch.wd, (None, watch))
+            fresh = was is None
             self._folders[watch.wd] = (folder, watch)
+            if fresh_only and was == folder:
+                continue
             for name, is_folder in self._list(folder):
                 path = join(folder, name)
                 if self._root.hidden(path):
@@ -231,7 +241,10 @@ class InotifyWatcher:
     def _watch(self, folder: bytes) -> Watch | None:
         """None when no folder is there (any more). One folder (inode) has one watch, whatever its names were."""
         try:
+            os.close(open_beneath(self._root.fd, folder or b".", O_LOOK))
             return self._inotify.add_watch(self._where(folder), MASK)
+        except NotBeneath:  # something else is mounted there, or a symlink is in the way
+            return None
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 return None

@@ -13,8 +13,9 @@ import errno
 import os
 import secrets
 import stat
+from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import assert_never
 
 import msgspec
@@ -36,6 +37,8 @@ from anycastle.replicator.stage import LandError, Staged, landing
 
 PARENT_MODE = 0o755
 """Of folders made because something in them came first; their own entries set what is right."""
+MADE_MAX = 10_000
+"""Of these, remembered until their own entries come; one that was forgotten is scanned in vain."""
 
 
 class LocalEdit(TreeError):
@@ -55,6 +58,12 @@ class Places:
     conflicts: int
     as_root: bool
     excluded: Callable[[bytes], bool]
+    folder_entry: Callable[[bytes], Entry | None] = lambda path: None
+    """The last entry that made a path a folder."""
+    made: dict[bytes, int] = field(default_factory=dict)
+    """Folders made because something in them came first -> their inode."""
+    found: deque[bytes] = field(default_factory=deque)
+    """Folders taken over that we had not made: what is in them may be news."""
 
 
 def dress(places: Places, staged: Staged) -> None:
@@ -74,7 +83,7 @@ def land(
         with _parent(places, entry.path, durable=durable) as (folder, name):
             spot = _Spot(places, folder, name, entry.path, durable)
             if entry.kind is Kind.FOLDER and _is_folder(folder, name):
-                return _set_folder(spot, entry)
+                return _set_folder(spot, entry, expected)
             match entry.kind:
                 case Kind.FILE:
                     return _land_file(spot, entry, staged, expected)
@@ -107,12 +116,24 @@ def _parent(places: Places, path: bytes, *, durable: bool) -> Iterator[tuple[int
     try:
         folder = open_beneath(places.root, parent or b".", O_FOLDER)
     except FileNotFoundError:
-        make_folders(places.root, parent, PARENT_MODE, durable=durable)
+        if len(places.made) >= MADE_MAX:
+            places.made.clear()
+        _make_parents(places, parent, durable=durable)
         folder = open_beneath(places.root, parent, O_FOLDER)
     try:
         yield folder, name
     finally:
         os.close(folder)
+
+
+def _make_parents(places: Places, folder: bytes, *, durable: bool) -> None:
+    """With the attributes that they have, or had before they were deleted: what they hold was not for everybody."""
+    made = make_folders(places.root, folder, PARENT_MODE, durable=durable)
+    places.made.update(made)
+    for path in made:
+        if (entry := places.folder_entry(path)) is not None:
+            with folder_beneath(places.root, path) as descriptor:
+                set_attributes(descriptor, entry, as_root=places.as_root)
 
 
 # Making the new thing under a private name
@@ -158,11 +179,15 @@ def _land_symlink(spot: _Spot, entry: Entry, expected: Fingerprint | None) -> Fi
         raise
 
 
-def _set_folder(spot: _Spot, entry: Entry) -> Fingerprint:
+def _set_folder(spot: _Spot, entry: Entry, expected: Fingerprint | None) -> Fingerprint:
     with folder_beneath(spot.folder, spot.name) as existing:
         set_attributes(existing, entry, as_root=spot.places.as_root)
         spot.sync(existing)
-        return _fingerprint_of(os.fstat(existing))
+        fingerprint = _fingerprint_of(os.fstat(existing))
+    ours = spot.places.made.pop(entry.path, None)
+    if fingerprint.ino not in (ours, expected.ino if expected is not None else None):
+        spot.places.found.append(entry.path)
+    return fingerprint
 
 
 # Swapping it in

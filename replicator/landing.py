@@ -53,6 +53,8 @@ class Landing:
         disk: Threads,
         ledger_thread: LedgerThread,
         look: Callable[[tuple[bytes, ...]], None],
+        look_through: Callable[[list[bytes]], None],
+        insist: Callable[[bytes], None],
         landed: Callable[[], None],
     ) -> None:
         self.group = group
@@ -68,6 +70,8 @@ class Landing:
         self._disk = disk
         self._ledger_thread = ledger_thread
         self._look = look
+        self._look_through = look_through
+        self._insist = insist
         self._landed = landed
         self._near = Queue()
         self._far = Queue()
@@ -206,6 +210,8 @@ class Landing:
         path = job.entry.path
         if isinstance(error, LocalEdit):
             self._look((path,))
+        elif isinstance(error, NotEmpty):
+            self._insist(path)
         cause = str(error) or type(error).__name__
         if not isinstance(error, LocalEdit | NotEmpty | NobodyHasIt | Stopped):
             self._tell(error.cause if isinstance(error, LandError) else type(error).__name__, path, cause)
@@ -317,6 +323,9 @@ class Landing:
             done, self._done = self._done, []
             await self._write(done)
             self._busy.difference_update(entry.path for entry, _ in done)
+            self._look_through(self._tree.found())
+            for entry, _ in done:  # a folder that is to go waits for what is in it
+                self._near.hasten(entry.path.rpartition(b"/")[0])
             self.landed_count += len(done)
             self._landed()
 

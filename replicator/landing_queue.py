@@ -85,6 +85,11 @@ class Queue:
             if path in self.later and self.later[path][0] <= now:
                 self._make_ready(path)
 
+    def hasten(self, path: bytes) -> None:
+        """What it failed for may be gone: it need not wait until it is due."""
+        if path in self.later:
+            self._make_ready(path)
+
     def want(self, path: bytes) -> None:
         """A request waits for it, if it waits to land at all."""
         if path in self.later:

@@ -114,11 +114,14 @@ class Ledger:
 
     # Writing
 
-    def journal(self, group: str, changes: Sequence[Change]) -> tuple[Entry, ...]:
+    def journal(
+        self, group: str, changes: Sequence[Change], insisted: frozenset[bytes] = frozenset()
+    ) -> tuple[Entry, ...]:
         """Records local observations; returns the entries to announce, which are durable.
 
         Nothing is announced for what the ledger has already: content equal to what landed, content equal to the newest
         known (it is taken as landed), a path never known and absent, a folder that waits here for its attributes.
+        A folder that is `insisted` on is announced all the same, while something in it is to stay.
         """
         assert self._content, "a witness holds no files"
         grp = self._group(group)
@@ -128,7 +131,8 @@ class Ledger:
             entries: list[Entry] = []
             for change in changes:
                 known = place.read(db, grp, change.path)
-                if _nothing_new(db, grp, change, known, step):
+                stays = change.path in insisted and _stays(db, grp, change, known)
+                if not stays and _nothing_new(db, grp, change, known, step):
                     continue
                 seq += 1
                 entry = to_entry(
@@ -373,6 +377,19 @@ class Ledger:
         )
         return ((row[0], row[1:]) for row in rows)
 
+    def paths_of_inode(self, group: str, ino: int) -> list[bytes]:
+        """Every name under which this inode landed here, or was last seen: the names of a hard link."""
+        rows = self._store.rows(
+            "SELECT path FROM place WHERE grp = ? AND ino = ?",
+            (self._group(group), ino - (1 << 64) if ino >= 1 << 63 else ino),
+        )
+        return [path for (path,) in rows]
+
+    def count_locals(self, group: str) -> int:
+        """How many live things landed here."""
+        sql = f"SELECT count(*) FROM place WHERE grp = ? AND local_kind <> {int(Kind.ABSENT)}"
+        return int(self._store.rows(sql, (self._group(group),))[0][0])
+
     def unlanded(self, group: str) -> Iterator[Entry]:
         """Entries that are the newest of their path and have not landed here, in the order they were made."""
         grp = self._group(group)
@@ -414,6 +431,19 @@ class Ledger:
                 return False
             version = parent
         return False
+
+    def last_folder(self, group: str, path: bytes) -> Entry | None:
+        """The newest known entry of a path, or the last one before it that made it a folder."""
+        grp, entry = self._group(group), self.newest(group, path)
+        for _ in range(ANCESTORS_MAX):
+            if entry is None or entry.kind is Kind.FOLDER:
+                return entry
+            origin, lamport = self._store.known_word(entry.parent.origin), entry.parent.lamport
+            rows = self._store.rows(
+                "SELECT body FROM entry WHERE grp = ? AND origin = ? AND lamport = ?", (grp, origin, lamport)
+            )
+            entry = place.decode(rows[0][0]) if rows else None
+        return None
 
     def conflicts(self) -> tuple[Conflict, ...]:
         """Every conflict kept, the oldest first."""
@@ -484,6 +514,14 @@ def _nothing_new(db: apsw.Connection, grp: int, change: Change, known: place.Pla
         return True
     # A folder made on the way to something in it: its own entry is here and will set its attributes.
     return known.local is None and change.kind is Kind.FOLDER and known.newest.kind is Kind.FOLDER
+
+
+def _stays(db: apsw.Connection, grp: int, change: Change, known: place.Place | None) -> bool:
+    """A folder here, where the newest entry wants none, while others want something in it: somebody put that there
+    without knowing that the folder was to go. Both cannot be; the folder wins, and no bytes of either are lost.
+    """
+    wants_none = known is not None and known.pending and known.newest.kind is not Kind.FOLDER
+    return wants_none and change.kind is Kind.FOLDER and place.is_wanted_below(db, grp, change.path)
 
 
 def _landed_unnoticed(db: apsw.Connection, grp: int, change: Change, known: place.Place) -> tuple[int, Entry] | None:

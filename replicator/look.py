@@ -1,11 +1,12 @@
 """One look at paths that may have changed: what is there now, against what the ledger says of it. Runs in threads.
 
 Laws: a folder that is gone takes all that is known below it along, the deepest first, in the same go; a folder that is
-new, or another one than it was, is to be looked through. A path that is being landed is not looked at.
+new, or another one than it was, is to be looked through. A path that is being landed is not looked at. However far
+others have read our journal, what it says is a tree: a folder is announced before what is in it, and gone after it.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from anycastle.errors import AnycastleError
@@ -28,6 +29,10 @@ XATTR_BYTES_MAX = 1024 * 1024
 """Of one path; an entry must fit in a frame, or its journal would be stuck."""
 
 
+class _BeingLanded(StillChanging):
+    """What is there is our own doing."""
+
+
 class _Unannounceable(TreeError):
     """Something that no entry can hold, or that other members would not take."""
 
@@ -42,7 +47,7 @@ class Seen:
     again: list[bytes] = field(default_factory=list)
     """It was changing, or was being landed."""
     under: dict[bytes, bytes] = field(default_factory=dict)
-    """Path of a change -> the path that was asked for, where these differ."""
+    """Path of a change -> the path that was asked for."""
 
     def add(self, other: "Seen") -> None:
         self.changes += other.changes
@@ -51,11 +56,26 @@ class Seen:
         self.under |= other.under
 
     def leave_alone(self, landing: Callable[[bytes], bool]) -> None:
-        """Take back the changes of paths that are being landed by now."""
-        taken = [change.path for change in self.changes if landing(change.path)]
-        if taken:
-            self.changes = [change for change in self.changes if not landing(change.path)]
-            self.again += dict.fromkeys(self.under.get(path, path) for path in taken)
+        """Take back the changes of paths that are being landed by now, and of what is in such a folder."""
+        landed = {change.path for change in self.changes if landing(change.path)}
+        if landed:
+            taken = {change.path for change in self.changes if not landed.isdisjoint(_line_of(change.path))}
+            self.changes = [change for change in self.changes if change.path not in taken]
+            self.again += dict.fromkeys(self.under[path] for path in taken)
+
+    def keep_whole(self) -> None:
+        """Take back what is in a folder that another thread saw gone: it is there again, and is announced first."""
+        gone: set[bytes] = set()
+        early: set[bytes] = set()
+        for change in self.changes:
+            if change.kind is not Kind.ABSENT and not gone.isdisjoint(_line_of(change.path.rpartition(b"/")[0])):
+                early.add(change.path)
+            elif change.kind is Kind.FOLDER:
+                gone.discard(change.path)
+            else:
+                gone.add(change.path)
+        self.changes = [change for change in self.changes if change.path not in early]
+        self.again += dict.fromkeys(self.under[path] for path in early)
 
 
 class Look:
@@ -66,9 +86,15 @@ class Look:
     ) -> None:
         self.failed: dict[bytes, str] = {}
         """Paths that cannot be read, and why (at most FAILED_MAX); tried again at their next event and at each scan."""
+        self.changing: dict[bytes, float] = {}
+        """Looked at in vain, for somebody was changing it -> since when."""
         self.failures = 0
         """How often a path could not be read; the last one is told by `last_failure`."""
         self.last_failure = ""
+        self.scanned: set[bytes] = set()
+        """Found by a scan that went on below them, and not looked at yet."""
+        self.unscanned: set[bytes] = set()
+        """Folders to be looked through whatever is known of them."""
         self._group = group
         self._tree = tree
         self._ledger = ledger
@@ -80,44 +106,94 @@ class Look:
     def observe(self, paths: Iterable[bytes]) -> Seen:
         """Compare these with the ledger."""
         seen = Seen()
+        folders: set[bytes] = {b""}
         for path in paths:
             try:
-                self._observe(path, seen)
-            except (StillChanging, LedgerError):
+                self._observe(path, seen, folders, asked=path)
+            except (_BeingLanded, LedgerError):
                 seen.again.append(path)
+            except StillChanging:
+                seen.again.append(path)
+                self.changing.setdefault(path, self._now())
+                continue
             except Skipped:
-                continue  # counted by the tree
+                pass  # counted by the tree
             except (AnycastleError, OSError) as error:
                 self._note_failure(path, str(error))
             else:
                 self.failed.pop(path, None)
+            self.changing.pop(path, None)
         return seen
 
-    def _observe(self, path: bytes, seen: Seen) -> None:
+    def _observe(self, path: bytes, seen: Seen, folders: set[bytes], *, asked: bytes) -> None:
+        """`folders` are announced, or are among the changes seen."""
         if self._landing(path):
-            seen.again.append(path)
-            return
+            raise _BeingLanded(f"{path[:200]!r} is being landed")
         known = self._ledger.local(self._group, path)
         change = self._look(path, known)
         if change is None:
             return
+        if change.kind is not Kind.ABSENT:
+            self._observe_folder_of(path, seen, folders, asked=asked)
         was_folder = known is not None and known.kind is Kind.FOLDER
         if was_folder and change.kind is not Kind.FOLDER:
-            self._observe_gone(path, seen)
+            self._observe_gone(path, seen, asked=asked)
         seen.changes.append(change)
-        if change.kind is Kind.FOLDER and not (was_folder and _same_folder(known, change)):
+        seen.under[path] = asked
+        if twins := self._twins(path, known, change):
+            seen.more[path] = twins
+        if change.kind is Kind.FOLDER and self._is_news(path, was_folder and _same_folder(known, change)):
             found = scan(self._tree, self._ledger, self._group, below=path)
-            seen.more[path] = tuple(each for each in found if each != path)
+            seen.more[path] = (*seen.more.get(path, ()), *(each for each in found if each != path))
 
-    def _observe_gone(self, folder: bytes, seen: Seen) -> None:
+    def _is_news(self, folder: bytes, same: bool) -> bool:
+        """What is in a folder has to be looked for: a new one, unless it was found by a scan, which saw that too."""
+        if folder in self.unscanned:
+            self.unscanned.discard(folder)
+            return True
+        return not same and folder not in self.scanned
+
+    def _twins(self, path: bytes, known: Local | None, change: Change) -> tuple[bytes, ...]:
+        """Other names of the file that is, or was, at a path: the kernel tells only of the name that was used.
+
+        A twin that has nothing new to tell ends it.
+        """
+        inodes = {change.fingerprint.ino} if change.links > 1 and change.fingerprint is not None else set()
+        was = known.fingerprint if known is not None else None
+        if was is not None and was.kind is not Kind.FOLDER:
+            inodes.add(was.ino)
+        found = (twin for ino in inodes for twin in self._ledger.paths_of_inode(self._group, ino))
+        return tuple(twin for twin in found if twin != path)
+
+    def _observe_folder_of(self, path: bytes, seen: Seen, folders: set[bytes], *, asked: bytes) -> None:
+        """What a path is in, where nobody has announced it yet."""
+        folder = path.rpartition(b"/")[0]
+        if folder in folders:
+            return
+        known = self._ledger.local(self._group, folder)
+        if known is None or known.kind is not Kind.FOLDER:
+            before = len(seen.changes)
+            self._observe(folder, seen, folders, asked=asked)
+            if len(seen.changes) == before or seen.changes[-1].kind is not Kind.FOLDER:
+                raise StillChanging(f"{folder[:200]!r} changed while it was looked at")
+        folders.add(folder)
+
+    def _observe_gone(self, folder: bytes, seen: Seen, *, asked: bytes) -> None:
         below = [path for path, _ in self._ledger.locals_below(self._group, folder + b"/")]
+        gone: list[Change] = []
+        twins: dict[bytes, tuple[bytes, ...]] = {}
         for path in reversed(below):
             if self._tree.excluded(path):
                 continue
-            change = self._look(path, self._ledger.local(self._group, path))
-            if change is not None:
-                seen.changes.append(change)
-                seen.under[path] = folder
+            known = self._ledger.local(self._group, path)
+            change = self._look(path, known)
+            if change is None or change.kind is not Kind.ABSENT:
+                raise StillChanging(f"{folder[:200]!r} is back")
+            gone.append(change)
+            twins[path] = self._twins(path, known, change)
+        seen.changes += gone
+        seen.more |= {path: found for path, found in twins.items() if found}
+        seen.under |= dict.fromkeys((change.path for change in gone), asked)
 
     def _look(self, path: bytes, known: Local | None) -> Change | None:
         change = self._tree.observe(path, known)
@@ -146,6 +222,13 @@ class Look:
         self.last_failure = cause
         if path in self.failed or len(self.failed) < FAILED_MAX:
             self.failed[path] = cause
+
+
+def _line_of(path: bytes) -> Iterator[bytes]:
+    """A path and every folder that it is in."""
+    while path:
+        yield path
+        path = path.rpartition(b"/")[0]
 
 
 def _fault(change: Change) -> str:

@@ -56,11 +56,6 @@ def filesystem_of(mounts: tuple[Mount, ...], path: bytes) -> str:
     return best.filesystem
 
 
-def mounted_below(mounts: tuple[Mount, ...], path: bytes) -> bytes | None:
-    """The first place strictly below `path` where another filesystem is mounted."""
-    return min((m.point for m in mounts if m.point != path and _covers(path, m.point)), default=None)
-
-
 def is_remote(filesystem: str) -> bool:
     return filesystem in REMOTE or filesystem.startswith("fuse.")
 

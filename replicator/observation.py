@@ -54,6 +54,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     xattrs: dict[str, bytes] = {}
     fingerprint: Fingerprint | None = None
     """None when absent."""
+    links: int = 1
+    """Names that the file has: through each of them it is the same."""
 
 
 class Conflict(msgspec.Struct, frozen=True):

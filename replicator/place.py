@@ -30,6 +30,8 @@ SELECT origin, seq, lamport, pending, local_lamport, local_origin FROM place WHE
 _BY_VERSION = """
 SELECT e.origin, e.body FROM entry e JOIN word w ON w.id = e.origin WHERE e.grp = ? AND w.text = ? AND e.lamport = ?"""
 
+_WANTED_BELOW = "SELECT 1 FROM place WHERE grp = ? AND path > ? AND path < ? AND kind <> ? LIMIT 1"
+
 _ADD_ENTRY = "INSERT INTO entry(grp, origin, seq, lamport, wall, path, body) VALUES (?, ?, ?, ?, ?, ?, ?)"
 
 _SET_NEWEST = """
@@ -103,6 +105,11 @@ def by_version(db: apsw.Connection, grp: int, version: Version) -> tuple[int, En
     """An entry, and the number that stands for its origin."""
     row = db.execute(_BY_VERSION, (grp, version.origin, version.lamport)).fetchone()
     return None if row is None else (row[0], decode(row[1]))
+
+
+def is_wanted_below(db: apsw.Connection, grp: int, folder: bytes) -> bool:
+    """The newest entry of something in a folder is not its deletion."""
+    return db.execute(_WANTED_BELOW, (grp, folder + b"/", folder + b"0", int(Kind.ABSENT))).fetchone() is not None
 
 
 def add_entry(db: apsw.Connection, grp: int, origin: int, entry: Entry, *, wall: float) -> None:

@@ -239,6 +239,7 @@ class Replica:
                 content.landing.bad_bodies + content.landing.pulls.mismatches for content in contents
             ),
             "skipped_special_files": sum(content.tree.skipped for content in contents),
+            "private_folder_remade": sum(content.tree.mended for content in contents),
             "announcements_refused": self._recorder.refused,
             "announcements_dropped": self._recorder.dropped,
             "entries_too_long": self._courier.too_long,

@@ -50,6 +50,11 @@ CREATE TABLE mark(
 CREATE TABLE conflict(id INTEGER PRIMARY KEY, body BLOB NOT NULL);
 """
 
+INDEXES = """
+CREATE INDEX IF NOT EXISTS place_ino ON place(grp, ino) WHERE ino IS NOT NULL;  -- the other names of a hard link
+"""
+"""Made at any opening: they say nothing that the tables do not say."""
+
 
 class LedgerError(AnycastleError):
     """The ledger cannot be used, or was asked for what cannot be."""
@@ -107,7 +112,9 @@ def open_writer(path: Path) -> tuple[apsw.Connection, bool]:
         (found,) = connection.execute("PRAGMA quick_check(1)").fetchall()[0]
         if found != "ok":
             raise LedgerError(f"ledger {path} is damaged ({_line(found)}): expected a sound SQLite database")
-        return connection, _settle_schema(connection, path)
+        created = _settle_schema(connection, path)
+        connection.execute(INDEXES)
+        return connection, created
     except BaseException:
         connection.close(True)
         raise

@@ -1,7 +1,8 @@
 """What an operator may say about groups and links: checked and typed by `anycastle.config`."""
 
 import enum
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -114,4 +115,5 @@ class ReplicaSettings:
     group_names: tuple[str, ...]
     lease: Lease
     state_dir: Path
-    hash_threads: int = 2
+    hash_threads: int = field(default_factory=lambda: max(2, os.cpu_count() or 1))
+    """Every core may hash: what is read first is read once, and a big first scan waits for nothing else."""

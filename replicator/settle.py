@@ -9,22 +9,23 @@ begins a new epoch, and is done when nothing of its own epoch or an older one is
 """
 
 import asyncio
+import contextlib
 import itertools
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 
 from anycastle.clock import Clock
 from anycastle.errors import AnycastleError
 from anycastle.replicator.disk import Tree
-from anycastle.replicator.entry import Entry
+from anycastle.replicator.entry import PRIVATE_FOLDER, Entry
 from anycastle.replicator.ledger import Ledger
 from anycastle.replicator.ledger_thread import RETRY_SECONDS, LedgerThread
 from anycastle.replicator.look import Look, Seen
 from anycastle.replicator.observation import Change
-from anycastle.replicator.scan import scan
 from anycastle.replicator.sight import Sight
-from anycastle.replicator.threads import Threads
+from anycastle.replicator.survey import Survey
+from anycastle.replicator.threads import Stopped, Threads
 from anycastle.replicator.watch_event import Cookie, Overflow, Renamed, Touched, WatchError, WatchEvent
 from anycastle.replicator.writers import is_written
 
@@ -32,6 +33,8 @@ log = logging.getLogger("anycastle.replicator.settle")
 
 ROUND_PATHS_MAX = 1000
 """Paths observed and journaled together: one commit for all of them."""
+DIRTY_PATHS_MAX = 8000
+"""Known to be worth a look, beyond which a scan waits: it is what takes memory, not the tree."""
 SLICE_PATHS = 64
 """Observed by one thread in one go."""
 REST_SECONDS = 2.0
@@ -43,6 +46,14 @@ CHANGING_RETRY_SECONDS = 0.05
 class _Barrier:
     epoch: int
     done: asyncio.Future[None]
+
+
+@dataclass(slots=True)
+class _Written:
+    """A file that somebody writes."""
+
+    since: float
+    last: float = 0.0
 
 
 class Settle:
@@ -64,7 +75,6 @@ class Settle:
     ) -> None:
         """Raises WatchError when the root cannot be watched."""
         self.group = group
-        self.scanned_paths = 0
         self.looks = Look(group, tree, ledger, landing=landing, now=clock.now)
         self._tree = tree
         self._ledger = ledger
@@ -81,17 +91,22 @@ class Settle:
         """Looked at in vain (it was changing), in any order of epochs."""
         self._looking: dict[bytes, int] = {}
         """Taken by the round under way; touched again meanwhile, a path is in `_dirty` too."""
-        self._writing: dict[bytes, float] = {}
+        self._writing: dict[bytes, _Written] = {}
+        self._insisted: set[bytes] = set()
         self._barriers: list[_Barrier] = []
         self._cookies: dict[str, asyncio.Future[None]] = {}
         self._wake = asyncio.Event()
         self._may_journal = asyncio.Event()
+        self._tasks: asyncio.TaskGroup | None = None
+        self._room = asyncio.Event()
+        self.survey = Survey(group, tree, ledger, threads=disk, clock=clock, found=self._scanned)
         self.sight = Sight(group, tree, threads=disk, see=self._take, scan=self._scan_all, moved=self._sight_moved)
         self._moved = moved
 
     async def run(self) -> None:
         """Watch, scan once, and settle until cancelled."""
         async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
             tasks.create_task(self.sight.run())
             tasks.create_task(self._settle())
             tasks.create_task(self._rest())
@@ -119,7 +134,20 @@ class Settle:
 
     def look(self, paths: Iterable[bytes]) -> None:
         """Compare these with the ledger soon."""
-        self._look(paths, self._epoch)
+        for path in paths:
+            self.looks.scanned.discard(path)  # what was found there may be something else by now
+            self._look((path,), self._epoch)
+
+    def look_through(self, folders: Iterable[bytes]) -> None:
+        """Something else was at these than was known: what is in them may be news, too."""
+        for folder in folders:
+            self.looks.unscanned.add(folder)
+            self.look((folder,))
+
+    def insist(self, folder: bytes) -> None:
+        """A folder was to go, and holds something: announce it anew, where what it holds is meant to stay."""
+        self._insisted.add(folder)
+        self.look((folder,))
 
     def wake(self) -> None:
         """A landing ended: what was left alone for it can be looked at."""
@@ -139,8 +167,17 @@ class Settle:
 
     @property
     def still_written(self) -> tuple[bytes, ...]:
-        """Files that somebody writes and has not closed."""
-        return tuple(self._writing)
+        """Files that somebody writes and has not closed, or that changed whenever we looked; the oldest first."""
+        since = {path: it.since for path, it in self._writing.items()}
+        for path, when in tuple(self.looks.changing.items()):
+            since[path] = min(when, since.get(path, when))
+        return tuple(sorted(since, key=since.__getitem__))
+
+    def written_since(self, path: bytes) -> float | None:
+        """Since when one of `still_written` has been (seconds of BOOTTIME)."""
+        written = self._writing.get(path)
+        times = (written.since if written is not None else None, self.looks.changing.get(path))
+        return min((when for when in times if when is not None), default=None)
 
     # What is told to look at
 
@@ -156,46 +193,65 @@ class Settle:
         match event:
             case Touched(path, writing=True):
                 if path not in self._dirty:
-                    self._writing[path] = self._clock.now()
+                    now = self._clock.now()
+                    self._writing.setdefault(path, _Written(now)).last = now
             case Touched(path):
                 self._writing.pop(path, None)
                 self.look((path,))
             case Renamed(old, new, folder):
                 self._writing.pop(old, None)
                 # The new names first: elsewhere, too, the content is then copied before the old ones go.
-                self.look((new, *(await self._find(new) if folder else ()), old))
+                if folder:
+                    self._beside(self._look_after(self.survey.walk(new), old))
+                else:
+                    self.look((new, old))
+            case Cookie(name) if self.survey.underway:
+                self._beside(self._cookie_after_scans(name))
             case Cookie(name):
                 self._cookie_came(name)
             case Overflow(reason):
                 log.warning("group=%s event=overflow reason=%r action=scan", self.group, reason)
-                self.look(await self._find(b""))
+                self._beside(self.survey.walk(b""))
 
-    async def _find(self, below: bytes) -> tuple[bytes, ...]:
-        """What differs from the ledger at and below a folder."""
-        return await self._disk.do(self._scan, below)
+    def _beside(self, work: Coroutine[None, None, None]) -> None:
+        """Events go on being taken meanwhile."""
+        assert self._tasks is not None, "events come while it runs"
+        self._tasks.create_task(_until_stopped(work))
 
-    def _scan(self, below: bytes) -> tuple[bytes, ...]:
-        found = scan(self._tree, self._ledger, self.group, below=below, progress=self._progress)
-        return tuple(itertools.takewhile(lambda _: not self._disk.stopping, found))
+    async def _look_after(self, scan: Coroutine[None, None, None], path: bytes) -> None:
+        await scan
+        self.look((path,))
 
-    def _progress(self, paths: int) -> None:
-        self.scanned_paths = paths
+    async def _scanned(self, paths: list[bytes]) -> None:
+        """A scan found these: they will be looked at, and the scan goes on when there is room."""
+        self.looks.scanned.update(paths)
+        self._look(paths, self._epoch)
+        while len(self._dirty) >= DIRTY_PATHS_MAX:
+            self._room.clear()
+            await self._room.wait()
 
     async def _scan_all(self) -> None:
         started = self._clock.now()
-        self.look(await self._find(b""))
+        await self.survey.walk(b"")
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._add_barrier(done)
         await done
         seconds = self._clock.now() - started
-        log.info("group=%s event=scanned paths=%d seconds=%.2f", self.group, self.scanned_paths, seconds)
+        log.info("group=%s event=scanned paths=%d seconds=%.2f", self.group, self.survey.looked, seconds)
 
     async def _rest(self) -> None:
         """Writers that never close: look when the file came to rest."""
         while True:
             await asyncio.sleep(REST_SECONDS / 2)
+            await self._heed_private_folder()
             now = self._clock.now()
-            self._look_at_written([path for path, since in self._writing.items() if now - since >= REST_SECONDS])
+            self._look_at_written([path for path, it in self._writing.items() if now - it.last >= REST_SECONDS])
+
+    async def _heed_private_folder(self) -> None:
+        """Somebody removed it: nothing can land, and no cookie be dropped, until it is there again."""
+        with contextlib.suppress(Stopped):
+            if not self.sight.reason and not await self._disk.do(self._tree.is_whole):
+                self.sight.lose(f"{PRIVATE_FOLDER.decode()} was removed")
 
     def _look_at_written(self, rested: list[bytes]) -> None:
         for path in rested:
@@ -222,6 +278,10 @@ class Settle:
         if waiting is not None:
             self._look_at_written([path for path in self._writing if not is_written(self._tree, path)])
             self._add_barrier(waiting)
+
+    async def _cookie_after_scans(self, cookie: str) -> None:
+        await self.survey.those_underway()
+        self._cookie_came(cookie)
 
     def _add_barrier(self, done: asyncio.Future[None]) -> None:
         self._barriers.append(_Barrier(self._epoch, done))
@@ -258,8 +318,10 @@ class Settle:
                 seen = await self._observe(list(self._looking))
                 journaled = await self._journal(seen.changes)
                 for path, found in seen.more.items():
-                    self._look(found, self._looking[path])
+                    self._look(found, self._looking[seen.under[path]])
                 looking, self._looking = self._looking, {}
+                self.looks.scanned.difference_update(looking)
+                self._room.set()
                 for path in seen.again if journaled else looking:
                     self._again.setdefault(path, looking[path])
                 self._release()
@@ -294,6 +356,7 @@ class Settle:
             whole.add(seen)
         # A landing may have begun while we looked: what we saw may be its work, not the application's.
         whole.leave_alone(self._landing)
+        whole.keep_whole()
         return whole
 
     async def _journal(self, changes: list[Change]) -> bool:
@@ -301,9 +364,16 @@ class Settle:
         for start in range(0, len(changes), ROUND_PATHS_MAX):
             part = changes[start : start + ROUND_PATHS_MAX]
             try:
-                entries = await self._ledger_thread.do(self._ledger.journal, self.group, part)
+                insisted = frozenset(change.path for change in part if change.path in self._insisted)
+                entries = await self._ledger_thread.do(self._ledger.journal, self.group, part, insisted)
             except AnycastleError as error:
                 log.warning("group=%s event=journal-failed reason=%r", self.group, str(error))
                 return False
+            self._insisted -= insisted
             self._journaled(entries)
         return True
+
+
+async def _until_stopped(work: Coroutine[None, None, None]) -> None:
+    with contextlib.suppress(Stopped):
+        await work

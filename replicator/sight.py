@@ -14,6 +14,7 @@ from typing import cast
 
 from anycastle.errors import AnycastleError
 from anycastle.replicator.disk import Tree
+from anycastle.replicator.entry import PRIVATE_FOLDER
 from anycastle.replicator.threads import Threads
 from anycastle.replicator.watch import Watcher, WatchError, WatchEvent, open_watcher
 
@@ -74,9 +75,10 @@ class Sight:
         try:
             await work
         except AnycastleError as error:
-            self._lose(str(error))
+            self.lose(str(error))
 
-    def _lose(self, reason: str) -> None:
+    def lose(self, reason: str) -> None:
+        """Changes may go unseen: watch anew, and scan."""
         if self._lost is not None and not self._lost.done():
             self._lost.set_result(reason)
             self._withhold(reason)
@@ -88,7 +90,7 @@ class Sight:
         try:
             return self._watcher.drop_cookie()
         except WatchError as error:
-            self._lose(str(error))
+            self.lose(str(error))
             raise
 
     def close(self) -> None:
@@ -137,4 +139,12 @@ class Sight:
             raise WatchError(f"root {root}: {error.strerror}") from error
         if not os.path.samestat(found, known):
             raise WatchError(f"root {root} is another folder than at the start: put the old one back, or restart")
+        self._remake_private()
         self._watcher = open_watcher(self._tree)
+
+    def _remake_private(self) -> None:
+        try:
+            if self._tree.mend():
+                log.warning("group=%s event=private-folder-remade folder=%s", self._group, PRIVATE_FOLDER.decode())
+        except OSError as error:
+            raise WatchError(f"{PRIVATE_FOLDER.decode()} cannot be made again: {error.strerror}") from error

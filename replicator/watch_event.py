@@ -21,8 +21,8 @@ class WatchError(AnycastleError):
 class Touched:
     """Look at this path: its content, its attributes or its very existence may have changed.
 
-    It may be a folder: one moved in from outside the root (or from an excluded folder) is told by this event alone, so
-    a folder that is not known as it is must be scanned, and one that is gone takes everything known below it along.
+    It may be a folder: one that is gone (moved out of the root, or into an excluded folder) takes everything known
+    below it along, and one that is not known as it is must be scanned.
     """
 
     path: bytes
@@ -36,7 +36,9 @@ class Touched:
 class Renamed:
     """Within the root. Look at both: an exchange is two of these, and merged renames may come in the wrong order.
 
-    Of a folder nothing below it is told by itself: everything known below `old` has to be looked for below `new`.
+    Of a folder nothing below it is told by itself: everything known below `old` has to be looked for below `new`. A
+    folder that came from outside the root has `new` for `old`: scan it even if it is known, for it may have been
+    outside for a moment only, and what changed in it then was told by nothing.
     """
 
     old: bytes

@@ -27,7 +27,14 @@ from anycastle.health.view import ALL_GROUPS, View, show_path, withheld
 from anycastle.loading import shown
 from anycastle.replicator.content import Content
 from anycastle.replicator.entry import Entry, Kind
-from anycastle.reports import conflict_report, flight_reports, group_report, link_reports, session_reports
+from anycastle.reports import (
+    conflict_report,
+    flight_reports,
+    group_report,
+    link_reports,
+    session_reports,
+    writing_notes,
+)
 from anycastle.roster import next_step
 
 log = logging.getLogger("anycastle.ports")
@@ -49,6 +56,7 @@ class Ports:
         flights = [
             flight for content in groups.values() for flight in flight_reports(content, FLIGHTS_SHOWN_MAX, now=now)
         ]
+        reports = tuple(group_report(member, content, now=now) for content in groups.values())
         facts = Facts(
             cluster=member.settings.cluster,
             version=__version__,
@@ -58,7 +66,7 @@ class Ports:
             coordinates=member.settings.coordinates,
             links=link_reports(member, now=now),
             sessions=session_reports(member, now=now),
-            groups=tuple(group_report(member, content, now=now) for content in groups.values()),
+            groups=reports,
             flights=flights,
             flights_total=sum(len(content.flight) for content in groups.values()),
             conflicts=self.conflicts(),
@@ -67,7 +75,7 @@ class Ports:
             ),
             decisions=tuple(member.decisions),
             zones=self._zones(),
-            notes=self._notes(now),
+            notes=(*self._notes(now), *writing_notes(reports)),
             counters=member.counters(),
             levels=member.levels(),
         )
@@ -213,8 +221,13 @@ class Ports:
             for name, content in self._member.replica.contents.items()
             if not content.settle.sight.watched_by.startswith("fanotify")
         ]
+        scans = [
+            f"{name}: scanning, {told}"
+            for name, content in self._member.replica.contents.items()
+            if (told := content.settle.survey.told())
+        ]
         unraised = self._member.tables.unraised.values() if self._member.tables is not None else ()
-        return tuple(note for note in (self._member.reload_refused, *unraised, step, *watched) if note)
+        return tuple(note for note in (self._member.reload_refused, *unraised, step, *watched, *scans) if note)
 
     # -- small things ---------------------------------------------------------------------------------------------
 

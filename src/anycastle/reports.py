@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from pyroaring import BitMap
@@ -24,6 +24,10 @@ from anycastle.replicator.observation import Conflict
 
 if TYPE_CHECKING:
     from anycastle.app import Member
+
+
+WRITTEN_SECONDS_MIN = 5.0
+"""Beyond it a file that is still being written is worth a line: uploads take less, logs and databases more."""
 
 
 def link_reports(member: Member, *, now: float) -> tuple[LinkReport, ...]:
@@ -70,9 +74,26 @@ def group_report(member: Member, content: Content, *, now: float) -> GroupReport
         for site in member.settings.replica.sites:
             said = own if site == member.settings.member else controller.peer_landed(site, group)
             cells.append(_cell(content, origin, site, head, said.get(origin, LandedUpto(0)), now=now))
+    written = content.settle.still_written
+    since = content.settle.written_since(written[0]) if written else None
     return GroupReport(
-        name=group, cells=tuple(cells), fenced={origin: controller.fenced(group, origin) for origin in heads}
+        name=group,
+        cells=tuple(cells),
+        fenced={origin: controller.fenced(group, origin) for origin in heads},
+        still_written=len(written),
+        still_written_oldest=show_path(written[0]) if written else "",
+        still_written_seconds=max(0.0, now - since) if since is not None else 0.0,
     )
+
+
+def writing_notes(reports: Iterable[GroupReport]) -> Iterator[str]:
+    """A line for each group with files that do not come to rest."""
+    for each in reports:
+        if each.still_written_seconds >= WRITTEN_SECONDS_MIN:
+            yield (
+                f"{each.name}: {each.still_written} files are still being written, and announced when they come to "
+                f"rest; {each.still_written_oldest} for {each.still_written_seconds:.0f} s"
+            )
 
 
 def _cell(content: Content, origin: str, site: str, head: int, landed: LandedUpto, *, now: float) -> LagReport:

@@ -175,3 +175,22 @@ def test_too_few_watches_names_the_limit() -> None:
         said = in_child(lambda: (become_nobody(), into_namespace())[-1], lambda: work(root))
     assert "raise fs.inotify.max_user_watches" in said
     assert said.endswith("|scan")
+
+
+async def test_folders_made_in_one_go_are_listed_once_each(tmp_path: Path) -> None:
+    """Not once for every level above them."""
+    watcher = open_inotify(tmp_path)
+    listed: list[bytes] = []
+    honest = watcher._list
+
+    def noting(folder: bytes) -> list[tuple[bytes, bool]]:
+        listed.append(folder)
+        return honest(folder)
+
+    watcher._list = noting  # type: ignore[method-assign]
+    async with reading(watcher) as reader:
+        deep = tmp_path.joinpath(*(f"{level}" for level in range(50)))
+        deep.mkdir(parents=True)
+        (deep / "file").write_bytes(b"x")
+        assert b"/".join(b"%d" % level for level in range(50)) + b"/file" in mentioned(await reader.settled())
+    assert len(listed) == len(set(listed)) == 50

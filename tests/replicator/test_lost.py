@@ -55,7 +55,7 @@ async def test_a_new_ledger_journals_nothing_before_a_majority_spoke(tmp_path: P
     async with cluster(tmp_path, start=False) as (ams, nyc, sgp):
         (ams.root / "a").write_bytes(b"alone")
         await ams.start()
-        await until(lambda: ams.content.settle.scanned_paths > 0, "ams has scanned")
+        await until(lambda: ams.content.settle.survey.looked > 0, "ams has scanned")
         assert ams.ledger.head("blogs") == 0
         await nyc.start()
         await ams.ready()

@@ -284,3 +284,78 @@ async def test_half_a_file_is_not_announced_however_one_came_to_look(tmp_path: P
         assert newest is not None
         assert newest.size == 11
         assert ams.ledger.head(GROUP) == 2
+
+
+async def test_a_write_through_one_name_of_a_hard_link_changes_all_of_them(site: Site) -> None:
+    (site.root / "d").mkdir()
+    (site.root / "one").write_bytes(b"before")
+    os.link(site.root / "one", site.root / "d/other")
+    head = await barrier(site)
+    with (site.root / "d/other").open("r+b") as file:
+        file.write(b"after!")
+    await barrier(site)
+    await until(lambda: len(told(site, head)) == 2, "both names are told")
+    assert {path for path, _ in told(site, head)} == {"one", "d/other"}
+    assert len({entry.digest for entry in journal(site)[head:]}) == 1
+
+
+async def test_the_names_of_a_hard_link_stay_known_as_they_are_when_one_goes(site: Site) -> None:
+    """Making and removing a name moves ctime: the gate must not find the other names changed for ever."""
+    (site.root / "one").write_bytes(b"x")
+    await barrier(site)
+    os.link(site.root / "one", site.root / "other")
+    await barrier(site)
+
+    def as_known() -> bool:
+        local = site.ledger.local(GROUP, b"one")
+        return local is not None and local.fingerprint == site.content.tree.fingerprint(b"one")
+
+    await until(as_known, "its new ctime is known")
+    (site.root / "other").unlink()
+    head = await barrier(site)
+    await until(as_known, "again")
+    assert head == 3, "nothing was told of the name that stayed"
+
+
+async def test_a_tree_that_comes_whole_is_told_folders_first_and_gone_folders_last(site: Site) -> None:
+    outside = site.root.parent / "outside"
+    (outside / "a/b/c").mkdir(parents=True)
+    (outside / "a/b/c/file").write_bytes(b"x")
+    outside.rename(site.root / "tree")
+    head = await barrier(site)
+    assert [path for path, _ in told(site)] == sorted(path for path, _ in told(site))
+    assert head == 5
+    (site.root / "tree").rename(outside)
+    await barrier(site)
+    assert [path for path, _ in told(site, head)] == sorted((path for path, _ in told(site)[:head]), reverse=True)
+
+
+async def test_a_folder_that_was_outside_for_a_moment_is_looked_through(site: Site) -> None:
+    """What changed in it there was told by nothing, and it is the same folder as before."""
+    (site.root / "d").mkdir()
+    (site.root / "d/goes").write_bytes(b"x")
+    (site.root / "d/stays").write_bytes(b"x")
+    head = await barrier(site)
+    outside = site.root.parent / "outside"
+    (site.root / "d").rename(outside)
+    (outside / "goes").unlink()
+    (outside / "comes").write_bytes(b"new")
+    outside.rename(site.root / "d")
+    await barrier(site)
+    assert set(told(site, head)) >= {("d/goes", Kind.ABSENT), ("d/comes", Kind.FILE)}
+    assert {os.fsdecode(path) for path, _ in site.ledger.locals_below(GROUP, b"")} == {"d", "d/stays", "d/comes"}
+
+
+async def test_what_is_still_written_is_named_with_its_age(site: Site) -> None:
+    with (site.root / "slower").open("wb") as slower, (site.root / "slow").open("wb"):
+        await until(lambda: len(site.content.settle.still_written) == 2, "both are known")
+        assert site.content.settle.still_written[0] == b"slower"
+        since = site.content.settle.written_since(b"slower")
+        assert since is not None
+        for _ in range(5):
+            slower.write(b"more")
+            slower.flush()
+            await barrier(site)
+        assert site.content.settle.written_since(b"slower") == since, "writing on makes it no younger"
+    await barrier(site)
+    assert site.content.settle.still_written == ()

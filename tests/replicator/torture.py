@@ -1,0 +1,158 @@
+"""Storms over the trees of real members, and what must hold when they are over."""
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from blake3 import blake3
+
+from anycastle.replicator.entry import Entry, Kind, Version
+from anycastle.replicator.observation import Change
+from tests.replicator.cluster import GROUP, Site, cluster, picture, temps
+from tests.replicator.storm import Storm
+
+REST_SECONDS_MAX = 60.0
+"""From the last change to equal trees; a machine that has other work too is slow."""
+THREE = ("ams", "nyc", "sgp")
+
+
+@dataclass
+class Outcome:
+    """What one round came to."""
+
+    seed: int
+    entries: int = 0
+    files: int = 0
+    concurrent: int = 0
+    """Edits that lost against another that did not know of them."""
+    rest_seconds: float = 0.0
+    story: list[str] = field(default_factory=list)
+
+
+async def torture(folder: Path, seed: int, *, steps: int, at: int, gusts: int = 3) -> Outcome:
+    """`steps` at each of the first `at` of three sites, in `gusts`; raises AssertionError, with what is wrong."""
+    outcome = Outcome(seed)
+    chance = random.Random(seed)
+    async with cluster(folder, THREE) as sites:
+        gone = [Replaced(site) for site in sites]
+        storms = [Storm(site.root, site.name, random.Random(chance.random())) for site in sites[:at]]
+        for gust in range(gusts):
+            await asyncio.gather(*(asyncio.to_thread(storm.blow, steps // gusts) for storm in storms))
+            outcome.story = [line for storm in storms for line in storm.done]
+            if gust == 0:
+                await at_rest(sites, outcome)
+        outcome.story = [line for storm in storms for line in storm.done]
+        await at_rest(sites, outcome)
+        await no_bytes_lost(sites, outcome, {each for site in gone for each in site.versions})
+        assert not [name for site in sites for name in temps(site.root)], "temps are left over"
+    return outcome
+
+
+async def at_rest(sites: tuple[Site, ...], outcome: Outcome) -> None:
+    """Every tree is byte-equal, with all that is replicated, and every ledger says so."""
+    began = time.monotonic()
+    while (why := await asyncio.to_thread(_unlike, sites)) and time.monotonic() - began < REST_SECONDS_MAX:  # noqa: ASYNC110 - polled with a deadline
+        await asyncio.sleep(0.05)
+    outcome.rest_seconds = time.monotonic() - began
+    assert not why, f"seed {outcome.seed}: after {REST_SECONDS_MAX:.0f} s: {why}"
+
+
+def _unlike(sites: tuple[Site, ...]) -> str:
+    """How the sites still differ; the empty string when they do not."""
+    for site in sites:
+        if site.ledger.detailed() != sites[0].ledger.detailed():
+            return f"{site.name} and {sites[0].name} know different journals"
+        if waiting := next(site.ledger.unlanded(GROUP), None):
+            causes = list(site.content.landing.failed.items())[:3]
+            return f"{site.name} has not landed {waiting}; failed: {causes}"
+        if site.content.settle.unsettled(b"") or site.content.settle.still_written:
+            return f"{site.name} has not looked at everything"
+    first = picture(sites[0].root)
+    for site in sites[1:]:
+        other = picture(site.root)
+        if other != first:
+            return _difference(sites[0].name, first, site.name, other)
+    return _against_ledger(sites[0], first)
+
+
+def _difference(name: str, one: dict[str, Any], other_name: str, other: dict[str, Any]) -> str:
+    path = min(path for path in one.keys() | other.keys() if one.get(path) != other.get(path))
+    return f"{path!r}: {name} has {str(one.get(path))[:300]}, {other_name} has {str(other.get(path))[:300]}"
+
+
+def _against_ledger(site: Site, tree: dict[str, Any]) -> str:
+    known = {os.fsdecode(path) for path, _ in site.ledger.locals_below(GROUP, b"")}
+    return "" if known == tree.keys() else f"{site.name}: tree and ledger differ in {sorted(known ^ tree.keys())[:3]}"
+
+
+class Replaced:
+    """Notes what the application at a site replaced itself, also where that was nothing to announce: it happened to
+    do what somebody else had just announced.
+    """
+
+    def __init__(self, site: Site) -> None:
+        self.versions: set[tuple[bytes, Version]] = set()
+        ledger, journal = site.ledger, site.ledger.journal
+
+        def noting(group: str, changes: Sequence[Change], *more: frozenset[bytes]) -> tuple[Entry, ...]:
+            for change in changes:
+                if (local := ledger.local(group, change.path)) is not None:
+                    self.versions.add((change.path, local.version))
+            return journal(group, changes, *more)
+
+        ledger.journal = noting  # type: ignore[method-assign]
+
+
+async def no_bytes_lost(sites: tuple[Site, ...], outcome: Outcome, gone: set[tuple[bytes, Version]]) -> None:
+    """Whatever was announced and did not win, and that nobody replaced knowingly, is kept somewhere."""
+    entries = [entry for site in sites for entry in sites[0].ledger.entries(GROUP, site.name, 0, 1_000_000)]
+    kept = {digest for site in sites for digest in _kept(site.root)}
+    newest: dict[bytes, Entry] = {}
+    for entry in entries:
+        if entry.path not in newest or newest[entry.path].version < entry.version:
+            newest[entry.path] = entry
+    # Kept without bytes: the application had taken the file away, and nobody had looked yet.
+    empty = {(each.path, each.loser) for site in sites for each in site.ledger.conflicts() if not each.kept}
+    replaced = gone | empty | {(entry.path, entry.parent) for entry in entries}
+    lost = []
+    for entry in entries:
+        winner = newest[entry.path]
+        if entry is winner or (entry.path, entry.version) in replaced or entry.kind in (Kind.ABSENT, Kind.FOLDER):
+            continue
+        outcome.concurrent += 1
+        if _content(entry) not in kept | {_content(winner)}:
+            lost.append(_story(entry, entries))
+    outcome.entries, outcome.files = len(entries), sum(entry.kind is Kind.FILE for entry in newest.values())
+    assert not lost, f"seed {outcome.seed}: {len(lost)} edits are nowhere: {'; '.join(lost[:3])}"
+
+
+def _story(lost: Entry, entries: list[Entry]) -> str:
+    """Every entry of a path, the oldest first."""
+    lines = [
+        f"{entry.version} {entry.kind.name} {entry.size} replaced {entry.parent} seq {entry.seq}"
+        for entry in sorted(entries, key=lambda entry: entry.version)
+        if entry.path == lost.path
+    ]
+    return "\n  ".join([f"{lost.version} of {lost.path!r}:", *lines])
+
+
+def _content(entry: Entry) -> bytes:
+    return entry.digest if entry.kind is Kind.FILE else b"-> " + entry.target
+
+
+def _kept(root: Path) -> list[bytes]:
+    found = []
+    for folder, folders, files in os.walk(os.fsencode(root / ".anycastle/conflicts")):
+        for name in (*files, *folders):
+            path = os.path.join(folder, name)
+            if os.path.islink(path):
+                found.append(b"-> " + os.readlink(path))
+            elif os.path.isfile(path):
+                with open(path, "rb") as file:
+                    found.append(blake3(file.read()).digest())
+    return found
