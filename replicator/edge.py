@@ -27,9 +27,8 @@ from anycastle.replicator.edge_target import TargetError, Targets
 from anycastle.replicator.gate import Forward, Refuse, Serve
 from anycastle.replicator.listen import HTTP_LOG, bind_listener, serving
 from anycastle.replicator.round_trip import OnRoundTrip, RoundTrips
-from anycastle.replicator.settings import EdgeSettings, GroupSettings
+from anycastle.replicator.settings import READS, EdgeSettings, GroupSettings
 
-READS = frozenset(("GET", "HEAD", "OPTIONS"))
 IDLE_SECONDS = 75.0
 """A client's connection that asks nothing for so long is closed."""
 SHUTDOWN_SECONDS = 1.0

@@ -80,7 +80,11 @@ def without_conditions(headers: CIMultiDict[str], etag: str) -> CIMultiDict[str]
 
 def none_match_fails(headers: CIMultiDict[str], etag: str) -> bool:
     """Whether If-None-Match names our validator, so that the answer is 304 (weakly, RFC 9110 section 13.1.2)."""
-    line = ",".join(headers.getall("If-None-Match", ()))
+    return tag_listed(",".join(headers.getall("If-None-Match", ())), etag)
+
+
+def tag_listed(line: str, etag: str) -> bool:
+    """Whether the value of an If-None-Match names the tag."""
     return line.strip() == "*" or etag in re.findall(r'"[^"]*"', line)
 
 

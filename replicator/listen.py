@@ -18,7 +18,7 @@ from anycastle.errors import AnycastleError
 BACKLOG = 128
 HANDSHAKE_SECONDS = 5.0
 FULL_SECONDS = 1.0
-_FULL = (
+FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nCache-Control: no-store\r\n"
     b"Connection: close\r\nContent-Length: 21\r\n\r\ntoo many connections\n"
 )
@@ -49,7 +49,7 @@ class _Full(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
-        transport.write(_FULL)
+        transport.write(FULL)
         asyncio.get_running_loop().call_later(FULL_SECONDS, transport.abort)
 
 

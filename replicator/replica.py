@@ -22,7 +22,7 @@ from anycastle.replicator.content import Content
 from anycastle.replicator.controller import Controller
 from anycastle.replicator.courier import Courier
 from anycastle.replicator.entry import Entry
-from anycastle.replicator.gate import Forward, Refuse, Serve, Wait
+from anycastle.replicator.gate import Forward, Refuse, Serve, Verdict, Wait
 from anycastle.replicator.landing import NEAR_WORKERS
 from anycastle.replicator.ledger import Ledger
 from anycastle.replicator.ledger_thread import LedgerThread
@@ -298,17 +298,25 @@ class Replica:
 
     # -- the gate (edge.GatePort) ---------------------------------------------------------------------------------
 
+    def judge(self, group: str, path: bytes | None, prefix: bytes) -> Verdict:
+        """Rule 5 for one request, at this moment."""
+        self._heed_clock()
+        return self._judge(self.contents[group], path, prefix, now=self._clock.now())
+
+    def _judge(self, content: Content, path: bytes | None, prefix: bytes, *, now: float) -> Verdict:
+        try:
+            return content.verdict(path, prefix, self.settings.distance, now=now)
+        except AnycastleError as error:  # the disk or the ledger cannot be read
+            return Refuse(str(error), 1)
+
     async def admit(self, group: str, path: bytes | None, prefix: bytes) -> Serve | Forward | Refuse:
-        """Rule 5 for one request; `Wait` is waited for here, at most `wait_max`."""
+        """As `judge`; `Wait` is waited for here, at most `wait_max`."""
         self._heed_clock()
         content = self.contents[group]
         now = self._clock.now()
         deadline, want_at = now + content.settings.wait_max_seconds, now
         while True:
-            try:
-                verdict = content.verdict(path, prefix, self.settings.distance, now=now)
-            except AnycastleError as error:  # the disk or the ledger cannot be read
-                return Refuse(str(error), 1)
+            verdict = self._judge(content, path, prefix, now=now)
             if not isinstance(verdict, Wait):
                 return verdict
             if now >= deadline:

@@ -5,6 +5,9 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+READS = frozenset(("GET", "HEAD", "OPTIONS"))
+"""Methods whose requests change nothing; all others are fenced."""
+
 
 class Isolated(enum.Enum):
     """What a site that is not current does with a request that no current site can take."""
@@ -95,6 +98,20 @@ class EdgeSettings:
     """A write's response is held until it is fenced; a longer one is answered 502."""
     connections_max: int = 1000
     application_timeout_seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictSettings:
+    """The socket on which a web server beside us asks the gate."""
+
+    site: str
+    socket: Path
+    owner: str | None = None
+    """`user` or `user:group`; None is whoever runs the member."""
+    mode: int = 0o600
+    header_bytes_max: int = 32 * 1024
+    """Of one question: what the built-in edge takes."""
+    connections_max: int = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,6 +32,7 @@ from anycastle.health.report import DecisionReport
 from anycastle.health.view import SiteView, View
 from anycastle.loading import shown
 from anycastle.replicator.edge import Edge
+from anycastle.replicator.edge_verdict import VerdictService
 from anycastle.replicator.event import Event, LinkDown, LinkUp
 from anycastle.replicator.fence import rosters_compatible
 from anycastle.replicator.ledger import Ledger
@@ -116,6 +117,7 @@ class Member:
         self.links = self._make_links()
         self.links.bind()
         self.edge = self._make_edge()
+        self.verdicts = self._make_verdicts(undo)
         self.tables: Tables | None = None
         self.dns: DnsServer | None = None
         if settings.dns is not None:
@@ -159,6 +161,19 @@ class Member:
         edge.bind()
         self.links.edge_handler = edge.handle_forwarded
         return edge
+
+    def _make_verdicts(self, undo: contextlib.ExitStack) -> VerdictService | None:
+        if self.settings.verdict is None:
+            return None
+        verdicts = VerdictService(
+            self.settings.verdict,
+            self.settings.replica.groups,
+            self.replica,
+            on_request=lambda _: self.requests.append(self.clock.now()),
+        )
+        verdicts.bind()
+        undo.callback(verdicts.close)
+        return verdicts
 
     def _link_event(self, event: Event) -> None:
         if isinstance(event, LinkUp | LinkDown):
@@ -233,6 +248,8 @@ class Member:
         background.append(tasks.create_task(self._publish_changes()))
         if self.edge is not None:
             background.append(tasks.create_task(self.edge.run()))
+        if self.verdicts is not None:
+            background.append(tasks.create_task(self.verdicts.run()))
         if self.dns is not None:
             assert self.tables is not None
             await self.dns.start(self.tables, self.view)
@@ -429,6 +446,8 @@ class Member:
         if self.edge is not None:
             measured = {"round_trips": self.edge.round_trips.sampled, **self.round_trips.counters()}
             found["edge"] = dict(self.edge.answers) | measured
+        if self.verdicts is not None:
+            found.setdefault("edge", {}).update((f"verdict_{k}", n) for k, n in self.verdicts.answers.items())
         if self.dns is not None:
             found["dns"] = {what: n for what, n in self.dns.counters().items() if what != "tcp_connections"}
         if self.announcer is not None:

@@ -21,6 +21,7 @@ from anycastle.dns.master import Progress, load_zone
 from anycastle.dns.settings import DnsSettings, GeoSettings
 from anycastle.dns.tables import ZonesError, build_tables
 from anycastle.errors import AnycastleError
+from anycastle.replicator.edge_verdict import account_ids
 from anycastle.replicator.pki import server_context, server_name
 from anycastle.replicator.settings import GroupSettings, Tls
 
@@ -92,6 +93,11 @@ def local_problems(settings: MemberConfig) -> list[str]:
     problems = _state_problems(settings)
     problems += _root_problems(settings)
     problems += _certificate_problems(settings.link.tls, settings.member)
+    if settings.verdict is not None and settings.verdict.owner:
+        try:
+            account_ids(settings.verdict.owner)
+        except AnycastleError as error:
+            problems.append(str(error))
     if settings.bgp is not None:
         for needed in (program, lambda user=settings.bgp.user: account(user)):
             try:

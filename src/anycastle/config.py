@@ -36,6 +36,7 @@ from anycastle.replicator.settings import (
     LinkSettings,
     ReplicaSettings,
     Tls,
+    VerdictSettings,
 )
 
 __all__ = ["Config", "ConfigError", "DashboardSettings", "MemberConfig", "load_config", "read_config"]
@@ -78,6 +79,7 @@ class MemberConfig:
     dns: DnsSettings | None
     bgp: BgpSettings | None
     edge: EdgeSettings | None
+    verdict: VerdictSettings | None
     dashboard: DashboardSettings | None
 
     @property
@@ -143,9 +145,25 @@ class Config:
             ),
             dns=dns,
             bgp=bgp,
-            edge=EdgeSettings(site=member, listen=site.edge_listen) if site and site.edge_listen else None,
+            edge=self.edge(member),
+            verdict=self.verdict(member),
             dashboard=dashboard,
         )
+
+    def edge(self, member: str) -> EdgeSettings | None:
+        site = self.sites.get(member)
+        return EdgeSettings(site=member, listen=site.edge_listen) if site and site.edge_listen else None
+
+    def verdict(self, member: str) -> VerdictSettings | None:
+        part = self.sites[member].verdict if member in self.sites else None
+        if part is None:
+            return None
+        path = self._path(part.socket, member)
+        return VerdictSettings(site=member, socket=path, owner=part.owner, mode=part.mode)
+
+    def content_groups(self, member: str) -> tuple[GroupSettings, ...]:
+        """The groups that a member holds the content of."""
+        return tuple(self._group(part, member) for part in self.groups) if member in self.sites else ()
 
     def steered_sites(self) -> tuple[SteeredSite, ...]:
         """What steering knows of every site."""
@@ -169,14 +187,13 @@ class Config:
         return (self.file.parent / path.replace("{site}", member)).absolute()
 
     def _replica(self, member: str, state_dir: Path) -> ReplicaSettings:
-        groups = tuple(self._group(part, member) for part in self.groups) if member in self.sites else ()
         return ReplicaSettings(
             member=member,
             members=self.members,
             members_previous=self.members_previous,
             sites=tuple(self.sites),
             distance=self._nearest(member),
-            groups=groups,
+            groups=self.content_groups(member),
             group_names=tuple(part.name for part in self.groups),
             lease=self.lease,
             state_dir=state_dir,

@@ -71,6 +71,25 @@ class BgpPart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictPart:
+    """`edge.verdict`: where a web server beside us asks the gate. The socket's name may hold `{site}`."""
+
+    socket: str
+    owner: str | None
+    mode: int
+
+    @classmethod
+    def read(cls, table: Table) -> "VerdictPart":
+        part = cls(
+            socket=table.need("socket", v.socket_file, "/", '"/run/anycastle/verdict.sock"'),
+            owner=table.take("owner", v.account, None),
+            mode=table.take("mode", v.file_mode, 0o600),
+        )
+        table.done(("socket", "owner", "mode"))
+        return part
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SitePart:
     """`[sites.X]`."""
 
@@ -88,6 +107,7 @@ class SitePart:
     dns_tcp_connections_per_client: int
     dns_cookie_secrets: NamedFile | None
     edge_listen: tuple[tuple[str, int], ...]
+    verdict: VerdictPart | None
     applications: dict[str, str]
     probes: tuple[Probe, ...]
     bgp: BgpPart | None
@@ -118,6 +138,7 @@ def read_site(name: str, table: Table) -> SitePart:
         dns_tcp_connections_per_client=dns.take("tcp_connections_per_client", v.whole(1, 65_536), 16),
         dns_cookie_secrets=dns.named_file("cookie_secrets", v.text),
         edge_listen=edge.take("listen", v.many(v.listener), ()),
+        verdict=VerdictPart.read(edge.table("verdict")) if edge.has("verdict") else None,
         applications=applications,
         probes=_read_probes(name, table.tables("probes")),
         bgp=_read_bgp(table.table("bgp")) if table.has("bgp") else None,
@@ -130,7 +151,7 @@ def read_site(name: str, table: Table) -> SitePart:
             *("tcp_connections", "tcp_connections_per_client"),
         )
     )
-    edge.done(("listen",))
+    edge.done(("listen", "verdict"))
     capacity.done(("soft", "hard"))
     if part.soft_load is not None and part.hard_load is not None and part.soft_load > part.hard_load:
         table.fault("capacity", "expected soft to be at most hard")

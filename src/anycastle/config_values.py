@@ -124,6 +124,27 @@ def address(value: Any) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
         raise Expected("an IPv4 or IPv6 address") from None
 
 
+def socket_file(value: Any) -> str:
+    """Linux has 107 bytes for the name of a Unix socket; some are for a temporary name and for `{site}`."""
+    name = text(value)
+    if not name.startswith("/") or len(name.encode()) > 80:
+        raise Expected('an absolute file name of at most 80 bytes such as "/run/anycastle/verdict.sock"')
+    return name
+
+
+def file_mode(value: Any) -> int:
+    if not isinstance(value, str) or not re.fullmatch(r"0?[0-7]{3}", value):
+        raise Expected('rights as an octal text such as "0660"')
+    return int(value, 8)
+
+
+def account(value: Any) -> str:
+    name = r"[a-z_][a-z0-9_-]{0,31}"
+    if not isinstance(value, str) or not re.fullmatch(rf"{name}(:{name})?", value):
+        raise Expected('an account, or account and group, such as "www-data" or "www-data:www-data"')
+    return value
+
+
 def ipv4(value: Any) -> ipaddress.IPv4Address:
     found = address(value)
     if not isinstance(found, ipaddress.IPv4Address):

@@ -277,7 +277,7 @@ def needs_restart(running: MemberConfig, wanted: MemberConfig) -> Iterator[str]:
                 *(dns.listen, dns.workers, dns.responses_per_second_max),
                 *(dns.tcp_connections_max, dns.tcp_connections_per_client_max),
             ),
-            "edge": settings.edge,
+            "edge": (settings.edge, settings.verdict),
             "probes": settings.health,
             "bgp": settings.bgp,
             "dashboard": settings.dashboard,

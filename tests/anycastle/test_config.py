@@ -188,3 +188,16 @@ def test_cookie_secrets_are_read_by_the_member_that_has_them_and_never_shown(tmp
     with pytest.raises(ConfigError, match="cookies: expected lines of 32 hexadecimal digits") as caught:
         load_config(file).for_member("ams")
     assert first[:8] not in str(caught.value)
+
+
+def test_the_verdict_socket_is_each_members_own(tmp_path: Path) -> None:
+    text = EXAMPLE.read_text()
+    table = 'edge = {{ verdict = {{ socket = "/run/{{site}}.sock", owner = "www-data", {} }}, '
+    file = tmp_path / "x.toml"
+    file.write_text(text.replace("edge = { ", table.format('mode = "0660"')))
+    found = load_config(file).verdict("nyc")
+    assert found is not None
+    assert (found.socket, found.owner, found.mode) == (Path("/run/nyc.sock"), "www-data", 0o660)
+    assert load_config(EXAMPLE).verdict("nyc") is None
+    (problem,) = faults(tmp_path, text.replace("edge = { ", table.format("modus = 1"), 1))
+    assert "sites.ams.edge.verdict.modus: unknown key; did you mean 'mode'?" in problem

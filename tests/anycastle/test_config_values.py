@@ -26,6 +26,7 @@ PARSERS: dict[str, Callable[[Any], Any]] = {
         *("text", "any_text", "short_name", "boolean", "seconds", "positive_seconds", "whole_seconds", "size_bytes"),
         *("bytes_per_second", "requests_per_second", "responses_per_second", "share", "address", "ipv4", "prefix"),
         *("endpoint", "listener", "own_listener", "http_url", "host_name", "record_type"),
+        *("socket_file", "file_mode", "account"),
     )
 } | {
     "whole": v.whole(1, 10),
@@ -39,6 +40,9 @@ PARSERS: dict[str, Callable[[Any], Any]] = {
 @pytest.mark.parametrize(
     ("name", "value", "parsed"),
     [
+        ("socket_file", "/run/anycastle/{site}.sock", "/run/anycastle/{site}.sock"),
+        ("file_mode", "0660", 0o660),
+        ("account", "www-data:web", "www-data:web"),
         ("text", "x", "x"),
         ("any_text", "", ""),
         ("short_name", "a-1", "a-1"),
@@ -84,6 +88,12 @@ def test_taken(name: str, value: Any, parsed: Any) -> None:
     ("name", "value", "expected"),
     [
         ("text", "", "not empty"),
+        ("socket_file", "run/verdict.sock", "an absolute file name"),
+        ("socket_file", "/" + "x" * 80, "at most 80 bytes"),
+        ("file_mode", 660, "octal text"),
+        ("file_mode", "0888", "octal text"),
+        ("account", "www-data:", "an account"),
+        ("account", "0; id", "an account"),
         ("any_text", 1, "a text"),
         ("short_name", "a" * 33, "at most 32"),
         ("short_name", "-a", "inner hyphens"),
