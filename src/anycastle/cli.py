@@ -82,6 +82,10 @@ def _parser() -> argparse.ArgumentParser:
         command = add(name, run, help)
         command.add_argument("target", metavar="SITE")
         command.add_argument("--group", default="*", help="one group only")
+    nginx = add("nginx-config", _nginx_config, "write the configuration of an nginx beside a member", asks=False)
+    nginx.add_argument("--group", help="of this group only; otherwise of all")
+    nginx.add_argument("--listen", action="append", help="where nginx listens, default 80 and [::]:80; may be repeated")
+    nginx.add_argument("--php", metavar="PLACE", help="where php-fpm listens, such as unix:/run/php/php8.2-fpm.sock")
     _add_pki(commands_of)
     return parser
 
@@ -120,6 +124,21 @@ def _serve(options: argparse.Namespace) -> int:
         if other is not None or expected is None:
             raise
         raise _first(expected) from None
+    return 0
+
+
+def _nginx_config(options: argparse.Namespace) -> int:
+    """Needs no member that runs, and none of its secrets."""
+    from anycastle.nginx import Wanted, nginx_config, select
+
+    config = load_config(options.config)
+    site = options.site or next(iter(config.sites))
+    if options.site is None and len(config.sites) > 1:
+        raise AnycastleError(f"say for which site with --site; sites: {', '.join(config.sites)}")
+    config.check_member(site)
+    wanted = Wanted(php=options.php, **({"listen": tuple(options.listen)} if options.listen else {}))
+    groups = select(config.content_groups(site), options.group)
+    print(nginx_config(config.edge(site), config.verdict(site), groups, wanted), end="")
     return 0
 
 
