@@ -1,6 +1,6 @@
 """One group's content at this site: what is on disk, what is in flight, and the verdict on one path.
 
-Law: a verdict is made anew for each request, from the ledger, one `stat` and the controller; nothing is cached.
+Law: a verdict is made anew for each request, from the ledger, one `stat` and the controller; no verdict is kept.
 """
 
 import asyncio
@@ -190,21 +190,25 @@ class Content:
     def verdict(self, path: bytes | None, prefix: bytes, distance: tuple[str, ...], *, now: float) -> Verdict:
         """Rule 5 for one path, or for the whole prefix when the URL maps to no file we know."""
         group = self.settings.name
-        if path is None or (newest := self.ledger.newest(group, path)) is None:
+        newest, local = self.ledger.known(group, path) if path is not None else (None, None)
+        if path is None or newest is None:
             return self._prefix_verdict(path, prefix, distance, now=now)
-        local = self.ledger.local(group, path)
         landing = self.landing.landing(path)
         on_disk = self.tree.fingerprint(path)
+        landed_here = not landing and local is not None and local.version == newest.version
+        currency, uncovered = self.not_current(now=now), self.controller.uncovered(group, path)
+        # With this no line of the table asks for other sites, so most requests need not look for any.
+        here = landed_here and not currency and uncovered is None
         return verdict(
             newest=newest,
             fenced=self.controller.fenced(group, newest.origin) >= newest.seq,
-            landed_here=not landing and local is not None and local.version == newest.version,
+            landed_here=landed_here,
             disk_as_recorded=landing or on_disk == (local.fingerprint if local else None),
-            currency=self.not_current(now=now),
-            current_sites=self._current(distance, now=now),
-            landed_sites=self.controller.landed_sites(group, newest.origin, newest.seq),
+            currency=currency,
+            current_sites=() if here else self._current(distance, now=now),
+            landed_sites=() if here else self.controller.landed_sites(group, newest.origin, newest.seq),
             isolated=self.settings.isolated,
-            uncovered=(uncovered := self.controller.uncovered(group, path)),
+            uncovered=uncovered,
             detailed_sites=self._detailed(uncovered),
         )
 

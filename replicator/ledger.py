@@ -19,6 +19,7 @@ import msgspec
 from anycastle.clock import SystemClock
 from anycastle.replicator import place
 from anycastle.replicator.entry import NO_VERSION, Entry, EntryError, Kind, Version, check_path
+from anycastle.replicator.known_paths import KnownPaths
 from anycastle.replicator.message import LandedUpto, Mark, Vectors
 from anycastle.replicator.observation import (
     Change,
@@ -61,6 +62,7 @@ class Ledger:
         self._content = content
         self._wall = wall
         self._progress = Progress(groups)
+        self._known = KnownPaths()
         with store.writing() as (db, _):
             self.incarnation = _own(db, store.path, member)
             self._groups = {group: store.word(group) for group in groups}
@@ -151,6 +153,7 @@ class Ledger:
                 step.superseded(known)
                 entries.append(entry)
             self._finish(db, grp, step, after_commit)
+            after_commit.append(lambda: self._known.forget(group, [change.path for change in changes]))
         return tuple(entries)
 
     def record(self, group: str, entries: Sequence[Entry]) -> tuple[Entry, ...]:
@@ -182,6 +185,7 @@ class Ledger:
                     step.opened.append((entry.origin, entry.seq))
                     waiting[entry.path] = entry
             self._finish(db, grp, step, after_commit)
+            after_commit.append(lambda: self._known.forget(group, [entry.path for entry in entries]))
         return tuple(waiting.values())
 
     def landed(self, group: str, items: Sequence[tuple[Entry, Fingerprint | None]]) -> None:
@@ -203,6 +207,7 @@ class Ledger:
                 if not pending:
                     self._supersede(step, known)
             self._finish(db, grp, step, after_commit)
+            after_commit.append(lambda: self._known.forget(group, [entry.path for entry, _ in items]))
 
     def _newest_version(self, known: place.Standing) -> Version:
         return Version(known.lamport, self._store.name(known.origin))
@@ -337,6 +342,21 @@ class Ledger:
             (self._group(group), path),
         )
         return place.decode(rows[0][0]) if rows else None
+
+    def known(self, group: str, path: bytes) -> tuple[Entry | None, Local | None]:
+        """`newest` and `local` of one moment, from memory where somebody asked before and nothing was written since."""
+        return self._known.get(group, path) or self._known.put(group, path, lambda: self._read_known(group, path))
+
+    def _read_known(self, group: str, path: bytes) -> tuple[Entry | None, Local | None]:
+        rows = self._store.rows(
+            f"SELECT e.body, {place.LOCAL_COLUMNS} FROM place p "
+            "JOIN entry e ON e.grp = p.grp AND e.origin = p.origin AND e.seq = p.seq WHERE p.grp = ? AND p.path = ?",
+            (self._group(group), path),
+        )
+        if not rows:
+            return None, None
+        body, *local = rows[0]
+        return place.decode(body), None if local[2] is None else self._to_local(tuple(local))
 
     def below(self, group: str, prefix: bytes) -> Iterator[Entry]:
         """The newest entries below a folder prefix (`a/b/`, or empty for all) in the order of paths, but tombstones."""
