@@ -8,6 +8,7 @@ mounted below the root: nothing could be renamed into place there, and an unmoun
 import contextlib
 import ctypes
 import errno
+import functools
 import os
 from collections.abc import Iterator
 
@@ -57,12 +58,18 @@ _syscall.restype = ctypes.c_long
 _syscall.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(_OpenHow), ctypes.c_size_t)
 
 
+@functools.cache
+def _how(flags: int, mode: int) -> _OpenHow:
+    """The kernel only reads it."""
+    resolve = _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS | _RESOLVE_NO_XDEV
+    return _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
+
+
 def open_beneath(root: int, path: bytes, flags: int, mode: int = 0) -> int:
     """A descriptor for `path` below the folder `root`. Raises OSError, or NotBeneath."""
     if b"\0" in path:
         raise NotBeneath(f"{path[:100]!r}: expected no NUL")
-    resolve = _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS | _RESOLVE_NO_XDEV
-    how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
+    how = _how(flags, mode)
     for _ in range(_TRIES_MAX):
         descriptor = int(_syscall(_OPENAT2, root, path, ctypes.byref(how), ctypes.sizeof(how)))
         if descriptor >= 0:

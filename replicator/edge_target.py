@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 from anycastle.errors import AnycastleError
@@ -21,6 +22,8 @@ from anycastle.replicator.entry import EntryError, check_path
 from anycastle.replicator.settings import GroupSettings
 
 HOST_BYTES_MAX = 253
+KEPT_TARGETS, KEPT_CHARS_MAX = 8192, 256
+"""What was found is kept for so many requests, if they are short: some 8 MB."""
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*|\[[0-9a-f:.]+\]")
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _ENCODED_SEPARATOR = re.compile(rb"%(2[Ff]|00)")
@@ -59,6 +62,7 @@ class Targets:
         hosts = [_Host(group, pattern) for group in groups for pattern in group.hosts]
         self._exact = {host.pattern: host for host in hosts if not host.pattern.startswith("*.")}
         self._suffixes = {host.pattern[1:]: host for host in hosts if host.pattern.startswith("*.")}
+        self._find_kept = lru_cache(KEPT_TARGETS)(self._find)
 
     def find(self, host_header: str, raw_path: str) -> Target:
         """Where a request goes; the query, if any, does not matter.
@@ -67,6 +71,10 @@ class Targets:
         400 for what nobody should send, 404 for what is never served, 421 (RFC 9110 section 15.5.20) for an unknown
         host.
         """
+        short = len(host_header) + len(raw_path) <= KEPT_CHARS_MAX
+        return self._find_kept(host_header, raw_path) if short else self._find(host_header, raw_path)
+
+    def _find(self, host_header: str, raw_path: str) -> Target:
         name = host_name(host_header)
         host, capture = self._host(name)
         document_root = host.group.document_root.replace(_CAPTURE, capture).strip("/").encode()

@@ -282,7 +282,7 @@ def test_no_bytes_whatever_break_it(parts: list[bytes]) -> None:
     connection.connection_made(transport)
     for part in parts:
         if not transport.closed:
-            connection.data_received(part)
+            connection.take(part)
     assert not transport.written.count(b"204")
     for head in transport.written.split(b"\r\n\r\n")[:-1]:
         assert Answer(head + b"\r\n\r\n").status in (400, 421, 431)
