@@ -18,14 +18,13 @@ from anycastle.bgp.settings import BgpSettings, Peer
 from anycastle.config_parts import (
     GroupPart,
     LocalPart,
-    RoutePart,
     SitePart,
     read_group,
     read_name,
-    read_route,
     read_site,
 )
 from anycastle.config_read import ConfigError, Fault, Faults, NamedFile, Table, read_toml
+from anycastle.config_routes import RoutePart, check_routes, read_route
 from anycastle.config_zones import KeyPart, read_keys, read_zone
 from anycastle.dns.settings import DnsSettings, GeoSettings, SteeredName, SteeredSite, TsigKey, ZoneFile
 from anycastle.health.settings import HealthSettings
@@ -261,6 +260,8 @@ class Config:
             ),
             run_dir=self._path(site.local.state_dir, member) / "bgp",
             user=site.bgp.user,
+            attributes=site.bgp.attributes,
+            routes_max=site.bgp.routes_max,
         )
 
     def _peer(self, peer: Peer, md5_file: NamedFile | None, member: str, faults: list[Fault]) -> Peer:
@@ -345,6 +346,7 @@ def read_config(file: Path) -> tuple[Config, Faults]:
         read_route(table, group_names, tuple(key for key, site in sites.items() if site.bgp))
         for table in top.tables("routes")
     )
+    check_routes(faults, routes, {key: site.bgp.routes_max for key, site in sites.items() if site.bgp})
     geo = _read_geo(top.table("geo"), folder)
     top.done(_TOP)
     config = Config(

@@ -251,7 +251,7 @@ def router(tmp_path: Path) -> Iterator[tuple[Collector, str]]:
         collector.close()
 
 
-ROUTES = f'\n[[routes]]\nprefix = "{PREFIX}"\ngroup = "photos"\nhold_down = "0s"\n'
+ROUTES = f'\n[[routes]]\nprefix = "{PREFIX}"\ngroup = "photos"\nallow_private = true\nhold_down = "0s"\n'
 
 
 @contextlib.contextmanager
