@@ -104,3 +104,5 @@ class BgpSettings:
     attributes: AttributesByState = AttributesByState()
     routes_max: int = 1000
     """More are refused before anything starts."""
+    changes_max: int | None = None
+    """So many routes may get worse at once by what was measured; None is any number."""

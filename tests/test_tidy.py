@@ -46,7 +46,7 @@ CORES = {
         "template",
         "shelf",
     ),
-    "bgp": ("route", "damp", "exabgp", "reconcile"),
+    "bgp": ("route", "damp", "restrain", "decide", "exabgp", "reconcile"),
     "replicator": (
         *("entry", "message", "event", "fence", "feed", "pursuit", "coarse", "intake", "landed_board"),
         *("progress_vector", "controller", "gate", "flight", "edge_target", "link_frame", "fanotify_record"),

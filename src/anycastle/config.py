@@ -250,14 +250,14 @@ class Config:
         if site is None or site.bgp is None:
             return None
         isolated = {part.name: part.isolated.value == "refuse" for part in self.groups}
+        rules = tuple(part.rule(isolated.get(part.group or "", True)) for part in self.routes if member in part.sites)
         return BgpSettings(
             member=member,
             router_id=site.bgp.router_id,
             local_as=site.bgp.local_as,
             peers=tuple(self._peer(peer, md5_file, member, faults) for peer, md5_file in site.bgp.peers),
-            rules=tuple(
-                part.rule(isolated.get(part.group or "", True)) for part in self.routes if member in part.sites
-            ),
+            rules=rules,
+            changes_max=site.bgp.changes_of(len(rules)),
             run_dir=self._path(site.local.state_dir, member) / "bgp",
             user=site.bgp.user,
             attributes=site.bgp.attributes,

@@ -43,9 +43,17 @@ class BgpPart:
     user: str | None
     attributes: AttributesByState
     routes_max: int
+    changes_max: int | float | None
+    """So many routes, or such a share of them."""
+
+    def changes_of(self, routes: int) -> int | None:
+        """`changes_max` of a site with so many routes; a share is at least one route."""
+        if isinstance(self.changes_max, float):
+            return max(1, int(self.changes_max * routes))
+        return self.changes_max
 
 
-_BGP_KEYS = ("router_id", "local_as", "peers", "user", "attributes", "routes_max")
+_BGP_KEYS = ("router_id", "local_as", "peers", "user", "attributes", "routes_max", "changes_max")
 
 
 def read_bgp(table: Table) -> BgpPart:
@@ -58,9 +66,17 @@ def read_bgp(table: Table) -> BgpPart:
         user=table.take("user", v.text, None),
         attributes=_read_states(table.table("attributes")),
         routes_max=table.take("routes_max", v.whole(1, ROUTES_MAX), 1000),
+        changes_max=table.take("changes_max", _changes, None),
     )
     table.done(_BGP_KEYS)
     return part
+
+
+def _changes(value: Any) -> int | float:
+    try:
+        return v.whole(1, ROUTES_MAX)(value) if isinstance(value, int) else v.share(value, 100)
+    except Expected:
+        raise Expected(f'a number of routes from 1 to {ROUTES_MAX}, or a share of them such as "50 %"') from None
 
 
 _PEER_KEYS = (

@@ -102,6 +102,20 @@ def test_routes_that_are_refused(tmp_path: Path, old: str, new: str, problem: st
     assert problem in found[0]
 
 
+@pytest.mark.parametrize(("text", "expected"), [('"50 %"', 1), ('"1 %"', 1), ("5", 5), ('"100 %"', 2)])
+def test_how_many_may_change_at_once(tmp_path: Path, text: str, expected: int) -> None:
+    file = changed(tmp_path, "local_as = 64501", f"local_as = 64501, changes_max = {text}")
+    bgp = load_config(file).for_member("ams").bgp
+    assert bgp is not None
+    assert bgp.changes_max == expected
+
+
+@pytest.mark.parametrize("text", ['"101 %"', "0", "true", '"5"', "0.5"])
+def test_other_limits_of_changes_are_refused(tmp_path: Path, text: str) -> None:
+    (found,) = faults(changed(tmp_path, "local_as = 64501", f"local_as = 64501, changes_max = {text}"))
+    assert 'changes_max: expected a number of routes from 1 to 10000, or a share of them such as "50 %"' in found
+
+
 def test_one_prefix_may_have_other_rules_at_another_site(tmp_path: Path) -> None:
     more = '[[routes]]\nprefix = "198.51.100.0/24"\nallow_private = true\ngroup = "photos"\nsites = ["nyc"]\n\n[geo]'
     file = changed(tmp_path, "[geo]", more)
