@@ -68,6 +68,8 @@ def _held(decision: Wanted, before: DampMemory, *, now: float) -> Wanted:
 
 
 def _after(told: Wanted, before: DampMemory, hold_down_seconds: float, *, now: float) -> DampMemory:
+    if told.state is before.state:
+        return before
     operators = RouteState.DRAINED in (told.state, before.state)
     worse = badness(told.state) - badness(before.state)
     if worse <= 0 or told.state is RouteState.DRAINED:

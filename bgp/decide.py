@@ -49,6 +49,9 @@ def step(
     return after, _plan(settings, state.told, wanted, told)
 
 
+_NOTHING = Plan(changes=(), held=())
+
+
 def as_seen(settings: BgpSettings, view: View) -> State:
     """For a dry run of a file: the state of a site that announces, as normal, what `view` says that it announces."""
     own = view.sites.get(settings.member)
@@ -65,7 +68,12 @@ def as_seen(settings: BgpSettings, view: View) -> State:
     )
 
 
-def _plan(settings: BgpSettings, before: Iterable[Wanted], wanted: Iterable[Wanted], told: Iterable[Wanted]) -> Plan:
+def _plan(
+    settings: BgpSettings, before: tuple[Wanted, ...], wanted: tuple[Wanted, ...], told: tuple[Wanted, ...]
+) -> Plan:
+    states = {decision.prefix: decision.state for decision in before}
+    if all(decision.state is states.get(decision.prefix) for decision in (*wanted, *told)):
+        return _NOTHING  # as nearly always, and this is asked twice a second
     by_prefix = {decision.prefix: decision for decision in told}
     held = tuple(
         replace(change, reason=by_prefix[change.prefix].reason)

@@ -42,7 +42,9 @@ class RouteState(enum.Enum):
 
 def badness(state: RouteState) -> int:
     """How much users lose, from 0 (normal) to 2 (withdrawn). A drained route counts as degraded: it is still there."""
-    return {RouteState.NORMAL: 0, RouteState.DEGRADED: 1, RouteState.DRAINED: 1, RouteState.WITHDRAWN: 2}[state]
+    if state is RouteState.NORMAL:
+        return 0
+    return 2 if state is RouteState.WITHDRAWN else 1
 
 
 class Cause(enum.Enum):

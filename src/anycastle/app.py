@@ -453,6 +453,9 @@ class Member:
     def levels(self) -> dict[str, dict[str, int]]:
         """Part -> what -> how it stands now."""
         found = {"replicator": self.replica.levels()} | self.round_trips.levels()
+        if self.announcer is not None:
+            kinds = {hold.kind for hold in self.announcer.holds()}
+            found["bgp"] = {f"routes_{kind}_bool": int(kind in kinds) for kind in ("frozen", "refused")}
         if self.dns is not None:
             found["dns"] |= {
                 "tcp_open_connections": self.dns.counters().get("tcp_connections", 0),

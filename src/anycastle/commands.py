@@ -113,7 +113,6 @@ def status(options: argparse.Namespace) -> int:
     print(f"{answer['member']} of {answer['cluster']}, up for {_age(answer['uptime_seconds'])}{alone}")
     for note in answer["notes"]:
         print(f"note: {note}")
-    _show_holds(answer["holds"])
     _show_sites(answer["sites"])
     _show("links", ("peer", "state", "for", "reason"), [_link(link) for link in answer["links"]])
     _show_routes(answer["sessions"])

@@ -256,7 +256,9 @@ class Ports:
             if (told := content.settle.survey.told())
         ]
         unraised = self._member.tables.unraised.values() if self._member.tables is not None else ()
-        return tuple(note for note in (self._member.reload_refused, *unraised, step, *watched, *scans) if note)
+        held = [f"routes are {hold.kind}: {hold.reason}" for hold in hold_reports(self._member)]
+        notes = (self._member.reload_refused, *held, *unraised, step, *watched, *scans)
+        return tuple(note for note in notes if note)
 
     # -- small things ---------------------------------------------------------------------------------------------
 

@@ -307,6 +307,8 @@ def test_frozen_routes_outlive_health_and_a_restart(router: tuple[Collector, str
         shown = made.run("routes").out
         assert "routes: frozen for" in shown
         assert "works on the backbone" in shown
+        assert made.run("status", "--json").json["levels"]["bgp"] == {"routes_frozen_bool": 1, "routes_refused_bool": 0}
+        assert "note: routes are frozen: works on the backbone" in made.run("status").out
         until(lambda: "held back: change" in made.run("routes", "--dry-run").out, "what would be is shown")
         assert made.run("thaw").status == 0
         until(lambda: "degraded" in made.run("routes").out, "decisions count again, and it is the last site")
