@@ -25,7 +25,7 @@ from anycastle.replicator.observation import Conflict
 
 if TYPE_CHECKING:
     from anycastle.app import Member
-from anycastle.bgp.route import Change, Plan
+    from anycastle.bgp.route import Change, Plan
 
 
 WRITTEN_SECONDS_MIN = 5.0
