@@ -1,18 +1,21 @@
 """The announcer as the app sees it: views in, routes on the wire.
 
-Law: every step from a view to the wire is one straight line: `route.wanted` → `damp.damp` → `route.plan` → `Speaker`.
+Law: the way from a view to the wire is one straight line, `decide.step` → `Speaker`; the dry run is its first half.
 Time alone changes decisions too (lag grows, hold-downs end), so the line is also walked at a steady pace.
 """
 
 import asyncio
+import dataclasses
 import logging
 from collections.abc import Callable
 
-from anycastle.bgp import damp, route
-from anycastle.bgp.route import BgpError, Change, Refusal, RouteState, Wanted
+from anycastle.bgp import decide, route
+from anycastle.bgp.decide import State
+from anycastle.bgp.restrain import REASON_CHARACTERS_MAX, Freeze
+from anycastle.bgp.route import BgpError, Plan, Refusal, RouteState, Wanted
 from anycastle.bgp.settings import BgpSettings
 from anycastle.bgp.speaker import DEAD_MAN_SECONDS, Speaker
-from anycastle.bgp.status import PeerStatus
+from anycastle.bgp.status import Hold, PeerStatus
 from anycastle.clock import Clock
 from anycastle.health.view import View
 
@@ -29,10 +32,11 @@ class Announcer:
         settings: BgpSettings,
         clock: Clock,
         *,
+        freeze: Freeze | None = None,
         on_change: Callable[[], None] = lambda: None,
         dead_man_seconds: float = DEAD_MAN_SECONDS,
     ) -> None:
-        """Raises `BgpError` for rules or peers that cannot be used together."""
+        """`freeze` is what an operator said before a restart. Raises `BgpError` for rules or peers that do not fit."""
         self._settings = settings
         self._clock = clock
         everything = [Wanted(prefix=r.prefix, state=RouteState.NORMAL, reason="") for r in settings.rules]
@@ -40,12 +44,9 @@ class Announcer:
         if isinstance(refused, Refusal):
             raise BgpError(refused.message)
         self.speaker = Speaker(settings, clock=clock, on_change=on_change, dead_man_seconds=dead_man_seconds)
-        self._hold_down_seconds = {rule.prefix: rule.hold_down_seconds for rule in settings.rules}
         self._view: View | None = None
         self._nameserver_reason = "not heard of yet"
-        self._memory = route.NO_MEMORY
-        self._damping = damp.NO_MEMORY
-        self._decisions: tuple[Wanted, ...] = ()
+        self._state = State(freeze=freeze)
         self._closing = False
         self.announcements = 0
         self.withdrawals = 0
@@ -55,14 +56,61 @@ class Announcer:
         self._view, self._nameserver_reason = view, nameserver_reason
         self._decide()
 
-    def plan(self, view: View, nameserver_reason: str) -> tuple[Change, ...]:
-        """What `update` would change; the dry run, which changes nothing."""
-        shown, _, _ = self._walk(view, nameserver_reason)
-        return self._plan(shown)
+    def plan(self) -> Plan:
+        """What would be told next; the dry run, which changes nothing. Raises `BgpError` before the first view."""
+        if self._view is None:
+            raise BgpError("nothing is known of this site yet: expected to be asked after the first round of probes")
+        return decide.step(self._settings, self._view, self._nameserver_reason, self._state, now=self._clock.now())[1]
+
+    def freeze(self, reason: str) -> Freeze:
+        """Nothing changes from now on but by drains; the value is to be kept over restarts.
+
+        Said again it replaces the reason only. Raises `BgpError` for a reason that is not one line, and before
+        anything is told.
+        """
+        if not 0 < len(reason) <= REASON_CHARACTERS_MAX or not reason.isprintable():
+            raise BgpError(
+                f"expected a reason in one line of at most {REASON_CHARACTERS_MAX} characters, found {reason!r}"
+            )
+        if self._view is None:
+            raise BgpError(
+                "nothing is announced yet that could be frozen: expected the first round of probes to be over"
+            )
+        before = self._state.freeze
+        freeze = Freeze(
+            reason=reason,
+            wall=before.wall if before else self._clock.wall(),
+            states=before.states if before else {decision.prefix: decision.state for decision in self._state.told},
+        )
+        self._state = dataclasses.replace(self._state, freeze=freeze)
+        self._decide()
+        return freeze
+
+    def thaw(self) -> None:
+        """Decisions count again."""
+        self._state = dataclasses.replace(self._state, freeze=None)
+        self._decide()
+
+    def accept(self) -> str:
+        """Let happen what the limit refuses now; what that was, or empty when it refuses nothing."""
+        message = self._state.limit.message
+        if message:
+            self._decide(accept=True)
+        return message
+
+    def holds(self) -> tuple[Hold, ...]:
+        """What keeps decisions from the routers, besides damping."""
+        found, freeze, limit = [], self._state.freeze, self._state.limit
+        if freeze is not None:
+            seconds = max(0.0, self._clock.wall() - freeze.wall)
+            found.append(Hold(kind="frozen", reason=freeze.reason, seconds=seconds))
+        if limit.refused_since is not None:
+            found.append(Hold(kind="refused", reason=limit.message, seconds=self._clock.now() - limit.refused_since))
+        return tuple(found)
 
     def decisions(self) -> tuple[Wanted, ...]:
         """What is told to the routers, for every rule, with the reason; empty before the first view."""
-        return self._decisions
+        return self._state.told
 
     def announced(self) -> frozenset[str]:
         """For `SiteView.announced`: prefixes acknowledged on at least one session that is up."""
@@ -88,27 +136,18 @@ class Announcer:
             await asyncio.sleep(DECIDE_SECONDS)
             self._decide()
 
-    def _decide(self) -> None:
+    def _decide(self, *, accept: bool = False) -> None:
         if self._view is None or self._closing:
             return
-        shown, self._memory, self._damping = self._walk(self._view, self._nameserver_reason)
-        changes = self._plan(shown)
-        differs = shown != self._decisions
-        self._decisions = shown
-        for change in changes:
+        before, now = self._state, self._clock.now()
+        self._state, plan = decide.step(
+            self._settings, self._view, self._nameserver_reason, before, accept=accept, now=now
+        )
+        if self._state.limit.message and not before.limit.message:
+            log.warning("refused: %s", self._state.limit.message)
+        for change in plan.changes:
             log.info("%s", change)
             self.announcements += change.kind is route.ChangeKind.ANNOUNCE
             self.withdrawals += change.kind is route.ChangeKind.WITHDRAW
-        if differs:
-            self.speaker.set_routes(shown)
-
-    def _walk(self, view: View, nameserver_reason: str) -> tuple[tuple[Wanted, ...], route.Memory, damp.Memory]:
-        now, rules = self._clock.now(), self._settings.rules
-        wanted, memory = route.wanted(view, rules, self._settings.member, nameserver_reason, self._memory, now=now)
-        shown, damping = damp.damp(wanted, self._damping, self._hold_down_seconds, now=now)
-        return shown, route.remember_announced(memory, shown), damping
-
-    def _plan(self, shown: tuple[Wanted, ...]) -> tuple[Change, ...]:
-        changes = route.plan(self._decisions, shown, routes_max=self._settings.routes_max)
-        assert not isinstance(changes, Refusal), "all rules together were accepted at the start"
-        return changes
+        if self._state.told != before.told:
+            self.speaker.set_routes(self._state.told)

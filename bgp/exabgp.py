@@ -8,20 +8,33 @@ a grammar of digits and known words. Checked against exabgp 5.0.15.
 import ipaddress
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import assert_never
 
 from anycastle.bgp.route import BgpError, RouteState
-from anycastle.bgp.settings import Address, BgpSettings, Peer, Prefix
+from anycastle.bgp.settings import (
+    COMMUNITIES_MAX,
+    PREPEND_MAX,
+    Address,
+    Attributes,
+    BgpSettings,
+    Community,
+    Peer,
+    Prefix,
+)
 
 PROCESS_NAME = "ctl"
+GRACEFUL_SHUTDOWN: Community = (65535, 0)
+"""RFC 8326. Only ever written in digits: its name in letters shuts ExaBGP down."""
 
 _NUMBER = r"(?:0|[1-9][0-9]{0,9})"
 _ADDRESS = r"[0-9a-f.:]{2,45}"
 _ATTRIBUTES = (
     rf"(?: med {_NUMBER})?(?: local-preference {_NUMBER})?"
-    rf"(?: as-path \[(?: {_NUMBER}){{1,8}} \])?(?: community \[ 65535:0 \])?"
+    rf"(?: as-path \[(?: {_NUMBER}){{1,{PREPEND_MAX + 1}}} \])?"
+    rf"(?: community \[(?: {_NUMBER}:{_NUMBER}){{1,{COMMUNITIES_MAX + 1}}} \])?"
+    rf"(?: large-community \[(?: {_NUMBER}:{_NUMBER}:{_NUMBER}){{1,{COMMUNITIES_MAX}}} \])?"
 )
 _GRAMMAR = re.compile(
     rf"show neighbor summary json"
@@ -48,8 +61,8 @@ SHOW_SESSIONS = Command("show neighbor summary json")
 
 def announce(settings: BgpSettings, peer: Peer, prefix: Prefix, state: RouteState) -> Command:
     """The line that makes `peer` receive `prefix` with the attributes of `state`, whatever it had before."""
-    attributes = _attributes(state, settings.local_as, internal=peer.asn == settings.local_as)
-    return Command(f"neighbor {peer.address} announce route {prefix} next-hop {_next_hop(peer)}{attributes}")
+    text = _text(attributes(settings, peer, state), settings.local_as, internal=_internal(settings, peer))
+    return Command(f"neighbor {peer.address} announce route {prefix} next-hop {_next_hop(peer)}{text}")
 
 
 def withdraw(peer: Peer, prefix: Prefix) -> Command:
@@ -66,28 +79,60 @@ def _next_hop(peer: Peer) -> str:
     return "self" if peer.next_hop is None else str(peer.next_hop)
 
 
-def _attributes(state: RouteState, local_as: int, *, internal: bool) -> str:
-    """States to attributes. Within one AS our own number in the path would be a loop, so LOCAL_PREF says it there.
+def attributes(settings: BgpSettings, peer: Peer, state: RouteState) -> Attributes:
+    """What `peer` is told in `state`: its own policy, else the site's, else the usual one, each value by itself.
 
-    MED is compared only between routes from one neighbouring AS, the longer path by everybody; an as-path in a command
-    replaces the whole path, so it holds our own number once more than it is prepended.
+    A drained route always carries GRACEFUL_SHUTDOWN. Raises `BgpError` for WITHDRAWN, which is told nothing.
     """
+    usual, site, own = _of_state(settings, peer, state)
+    found = _over(own, _over(site, usual))
+    if state is not RouteState.DRAINED:
+        return found
+    communities = found.communities or ()
+    return replace(found, communities=(GRACEFUL_SHUTDOWN, *(c for c in communities if c != GRACEFUL_SHUTDOWN)))
+
+
+def _of_state(settings: BgpSettings, peer: Peer, state: RouteState) -> tuple[Attributes, Attributes, Attributes]:
+    """The three layers. MED is compared only between routes from one neighbouring AS, the longer path by everybody."""
     match state:
         case RouteState.NORMAL:
-            return " med 100" + (" local-preference 100" if internal else "")
+            usual = Attributes(med=100, local_preference=100, prepend=0)
+            return usual, settings.attributes.normal, peer.attributes.normal
         case RouteState.DEGRADED:
-            return " med 500" + _worse(local_as, 50, internal=internal)
+            usual = Attributes(med=500, local_preference=50, prepend=2)
+            return usual, settings.attributes.degraded, peer.attributes.degraded
         case RouteState.DRAINED:
-            # GRACEFUL_SHUTDOWN (RFC 8326), in digits: its name in letters shuts ExaBGP down.
-            return " med 1000" + _worse(local_as, 0, internal=internal) + " community [ 65535:0 ]"
+            usual = Attributes(med=1000, local_preference=0, prepend=2)
+            return usual, settings.attributes.drained, peer.attributes.drained
         case RouteState.WITHDRAWN:
             raise BgpError("a withdrawn route has no attributes, expected withdraw()")
         case _:
             assert_never(state)
 
 
-def _worse(local_as: int, local_preference: int, *, internal: bool) -> str:
-    return f" local-preference {local_preference}" if internal else f" as-path [ {local_as} {local_as} {local_as} ]"
+def _over(upper: Attributes, lower: Attributes) -> Attributes:
+    said = {each.name: value for each in fields(upper) if (value := getattr(upper, each.name)) is not None}
+    return replace(lower, **said)
+
+
+def _internal(settings: BgpSettings, peer: Peer) -> bool:
+    return peer.asn == settings.local_as
+
+
+def _text(told: Attributes, local_as: int, *, internal: bool) -> str:
+    """Within one AS our own number in the path would be a loop, so LOCAL_PREF says there what the path says outside.
+
+    An as-path in a command replaces the whole path, so it holds our own number once more than it is prepended.
+    """
+    parts = [f" med {told.med}"]
+    if internal:
+        parts.append(f" local-preference {told.local_preference}")
+    elif told.prepend:
+        parts.append(f" as-path [{f' {local_as}' * (1 + told.prepend)} ]")
+    for word, values in (("community", told.communities), ("large-community", told.large_communities)):
+        if values:
+            parts.append(f" {word} [{''.join(' ' + ':'.join(map(str, value)) for value in values)} ]")
+    return "".join(parts)
 
 
 # ---- configuration -------------------------------------------------------------------------------------------------
@@ -103,6 +148,7 @@ def configuration(settings: BgpSettings, child: tuple[str | Path, ...]) -> str:
     addresses = [peer.address for peer in settings.peers]
     if len(set(addresses)) != len(addresses):
         raise BgpError(f"two of {len(addresses)} BGP peers have the same address, expected each address once")
+    _check_listeners(settings.peers)
     lines = [f"process {PROCESS_NAME} {{ run {command}; encoder json; respawn true; }}"]
     lines += [_neighbor(settings, peer) for peer in settings.peers]
     return "\n".join(lines) + "\n"
@@ -121,13 +167,36 @@ def _neighbor(settings: BgpSettings, peer: Peer) -> str:
             f"the MD5 key of BGP peer {peer.address} has a character ExaBGP cannot read, expected 1 to 80 "
             "printable ASCII characters without spaces, quotes and backslashes"
         )
+    if peer.multihop is not None and peer.ttl_security is not None:
+        raise BgpError(f"BGP peer {peer.address} has multihop and ttl_security, expected one of them")
     password = "" if peer.md5 is None else f' md5-password "{peer.md5}";'
     family = "ipv4" if peer.address.version == 4 else "ipv6"
     return (
         f"neighbor {peer.address} {{ router-id {settings.router_id}; local-address {peer.local_address}; "
-        f"local-as {settings.local_as}; peer-as {peer.asn}; hold-time {peer.hold_time_seconds}; connect {peer.port};"
-        f"{password} family {{ {family} unicast; }} api {{ processes [ {PROCESS_NAME} ]; neighbor-changes; }} }}"
+        f"local-as {settings.local_as}; peer-as {peer.asn}; hold-time {peer.hold_time_seconds};"
+        f"{_connection(peer)}{password} family {{ {family} unicast; }} "
+        f"api {{ processes [ {PROCESS_NAME} ]; neighbor-changes; }} }}"
     )
+
+
+def _connection(peer: Peer) -> str:
+    """Who connects, and how far packets may travel: GTSM sends 255 and believes what has lost no more than its hops."""
+    text = f" passive true; listen {peer.port};" if peer.passive else f" connect {peer.port};"
+    if peer.multihop is not None:
+        text += f" outgoing-ttl {peer.multihop};"
+    if peer.ttl_security is not None:
+        text += f" outgoing-ttl 255; incoming-ttl {256 - peer.ttl_security};"
+    return text
+
+
+def _check_listeners(peers: tuple[Peer, ...]) -> None:
+    """ExaBGP listens once for all that connect to one address, and the TTL that it believes is the listener's."""
+    wanted: dict[tuple[Address, int], int | None] = {}
+    for peer in peers:
+        if peer.passive and wanted.setdefault((peer.local_address, peer.port), peer.ttl_security) != peer.ttl_security:
+            raise BgpError(
+                f"passive BGP peers at {peer.local_address} port {peer.port} differ in ttl_security, expected the same"
+            )
 
 
 def _fits(peer: Peer, name: str, address: Address) -> None:

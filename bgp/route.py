@@ -40,6 +40,24 @@ class RouteState(enum.Enum):
     WITHDRAWN = "withdrawn"
 
 
+def badness(state: RouteState) -> int:
+    """How much users lose, from 0 (normal) to 2 (withdrawn). A drained route counts as degraded: it is still there."""
+    if state is RouteState.NORMAL:
+        return 0
+    return 2 if state is RouteState.WITHDRAWN else 1
+
+
+class Cause(enum.Enum):
+    """Who decided; `anycastle.bgp.restrain` goes by it."""
+
+    MEASURED = "measured"
+    """Health and lag, which may be wrong."""
+    REQUIRED = "required"
+    """The site could not serve, or the local nameserver speaks: no limit holds it up."""
+    OPERATOR = "operator"
+    """A drain."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
     """The decision for one rule; withdrawn ones are listed too, so that every absence has its reason."""
@@ -47,6 +65,7 @@ class Wanted:
     prefix: Prefix
     state: RouteState
     reason: str
+    cause: Cause = Cause.MEASURED
 
     @property
     def announced(self) -> bool:
@@ -98,15 +117,17 @@ def remember_announced(memory: Memory, shown: Iterable[Wanted]) -> Memory:
 
 def _nameserver(rule: RouteRule, reason: str) -> Wanted:
     if reason:
-        return Wanted(prefix=rule.prefix, state=RouteState.WITHDRAWN, reason=f"local DNS: {reason}")
-    return Wanted(prefix=rule.prefix, state=RouteState.NORMAL, reason="local DNS is well")
+        state, why = RouteState.WITHDRAWN, f"local DNS: {reason}"
+    else:
+        state, why = RouteState.NORMAL, "local DNS is well"
+    return Wanted(prefix=rule.prefix, state=state, reason=why, cause=Cause.REQUIRED)
 
 
 def _service(view: View, rule: RouteRule, site: str, before: RouteMemory, *, now: float) -> Wanted:
     own = view.sites.get(site)
     lost = _currency_lost(own, rule)
     if lost and rule.isolated_refuse:
-        return Wanted(prefix=rule.prefix, state=RouteState.WITHDRAWN, reason=lost)
+        return Wanted(prefix=rule.prefix, state=RouteState.WITHDRAWN, reason=lost, cause=Cause.REQUIRED)
     objection = _objection(own, rule, before.lagging, now=now)
     if not objection and not lost:
         return Wanted(prefix=rule.prefix, state=RouteState.NORMAL, reason="up, current and settled")
@@ -132,9 +153,10 @@ def _drain(
     since = before.drained_since if before.drained_since is not None else now
     if decision.announced and before.announced and now - since < rule.drain_seconds:
         reason = f"drained by an operator, withdrawn {rule.drain_seconds:g} s after that"
-        shown = Wanted(prefix=rule.prefix, state=RouteState.DRAINED, reason=reason)
+        state = RouteState.DRAINED
     else:
-        shown = Wanted(prefix=rule.prefix, state=RouteState.WITHDRAWN, reason="drained by an operator")
+        state, reason = RouteState.WITHDRAWN, "drained by an operator"
+    shown = Wanted(prefix=rule.prefix, state=state, reason=reason, cause=Cause.OPERATOR)
     return shown, replace(before, announced=shown.announced, drained_since=since)
 
 
@@ -212,6 +234,14 @@ class Change:
 
     def __str__(self) -> str:
         return f"{self.kind.value} {self.prefix} ({self.state.value}): {self.reason}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What would be told next, and what was decided and is not told, with the reason why not."""
+
+    changes: tuple[Change, ...]
+    held: tuple[Change, ...]
 
 
 @dataclass(frozen=True, slots=True)

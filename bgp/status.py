@@ -29,3 +29,13 @@ class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):
     routes_acknowledged: int
     """Announced and acknowledged in the present session; 0 while it is not up."""
     routes: tuple[RouteStatus, ...]
+
+
+class Hold(msgspec.Struct, frozen=True, kw_only=True):
+    """Why decisions do not reach the routers."""
+
+    kind: str
+    """frozen (by an operator) or refused (too many changes at once)."""
+    reason: str
+    seconds: float
+    """For how long already."""

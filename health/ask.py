@@ -137,3 +137,14 @@ def drain_order(body: bytes) -> DrainOrder:
     if order.group != ALL_GROUPS and not WORD.fullmatch(order.group):
         raise AskError(f"group is {order.group[:100]!a}: expected a group's name, or {ALL_GROUPS} for all")
     return order
+
+
+class _Freeze(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    reason: str
+
+
+def freeze_reason(body: bytes) -> str:
+    try:
+        return msgspec.json.decode(body, type=_Freeze).reason
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise AskError(f'the body cannot be read ({error}): expected {{"reason": "works on the backbone"}}') from error

@@ -85,6 +85,20 @@ class DashboardPorts(Protocol):
         """`group` may be ALL_GROUPS."""
         ...
 
+    def plan(self) -> Json:
+        """What routers would be told next."""
+        ...
+
+    def freeze(self, reason: str) -> Json:
+        """The routes of this member stay as they are until `thaw`."""
+        ...
+
+    def thaw(self) -> Json: ...
+
+    def accept(self) -> Json:
+        """What is refused as too many route changes at once may happen."""
+        ...
+
     async def reload(self) -> Json: ...
 
     async def changed(self, seen: int) -> int:
@@ -107,6 +121,7 @@ def make_app(ports: DashboardPorts, *, token: str | None, page: bool = True) -> 
         "status": dashboard.status,
         "sites": dashboard.sites,
         "routes": dashboard.routes,
+        "plan": dashboard.plan,
         "lag": dashboard.lag,
         "conflicts": dashboard.conflicts,
         "where": dashboard.where,
@@ -118,7 +133,15 @@ def make_app(ports: DashboardPorts, *, token: str | None, page: bool = True) -> 
     # HEAD of what never ends, or ends when a file lands, has no use.
     app.router.add_get("/api/v1/wait", dashboard.wait, allow_head=False)
     app.router.add_get("/api/v1/events", dashboard.events, allow_head=False)
-    for name, change in (("drain", dashboard.drain), ("undrain", dashboard.undrain), ("reload", dashboard.reload)):
+    changes = {
+        "drain": dashboard.drain,
+        "undrain": dashboard.undrain,
+        "freeze": dashboard.freeze,
+        "thaw": dashboard.thaw,
+        "accept": dashboard.accept,
+        "reload": dashboard.reload,
+    }
+    for name, change in changes.items():
         app.router.add_post(f"/api/v1/{name}", dashboard.authorised(change))
     return app
 
@@ -150,7 +173,11 @@ class _Dashboard:
     async def routes(self, request: web.Request) -> web.Response:
         ask.parameters(request)
         status = self._ports.status()
-        return _json({"member": status.member, "sessions": status.sessions})
+        return _json({"member": status.member, "sessions": status.sessions, "holds": status.holds})
+
+    async def plan(self, request: web.Request) -> web.Response:
+        ask.parameters(request)
+        return _json(self._ports.plan())
 
     async def lag(self, request: web.Request) -> web.Response:
         ask.parameters(request)
@@ -236,6 +263,15 @@ class _Dashboard:
     async def undrain(self, request: web.Request) -> web.Response:
         order = ask.drain_order(await request.read())
         return _json(self._ports.drain(order.site, order.group, False))
+
+    async def freeze(self, request: web.Request) -> web.Response:
+        return _json(self._ports.freeze(ask.freeze_reason(await request.read())))
+
+    async def thaw(self, request: web.Request) -> web.Response:
+        return _json(self._ports.thaw())
+
+    async def accept(self, request: web.Request) -> web.Response:
+        return _json(self._ports.accept())
 
     async def reload(self, request: web.Request) -> web.Response:
         return _json(await self._ports.reload())

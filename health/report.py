@@ -85,6 +85,16 @@ class SessionReport(msgspec.Struct, frozen=True, kw_only=True):
     routes: tuple[RouteReport, ...]
 
 
+class HoldReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Why decisions about routes do not reach the routers of this site."""
+
+    kind: str
+    """`frozen` by an operator, or `refused` as too many changes at once."""
+    reason: str
+    seconds: float
+    """For how long already."""
+
+
 class FlightReport(msgspec.Struct, frozen=True, kw_only=True):
     """One entry that has not landed everywhere yet."""
 
@@ -205,6 +215,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     counters: dict[str, dict[str, int]]
     levels: dict[str, dict[str, int]] = {}
     zones: tuple[ZoneReport, ...] = ()
+    holds: tuple[HoldReport, ...] = ()
     notes: tuple[str, ...] = ()
     """What an operator should know or do, in sentences."""
 
@@ -222,6 +233,7 @@ class Facts:
     coordinates: dict[str, tuple[float, float]] = field(default_factory=dict)
     links: Sequence[LinkReport] = ()
     sessions: Sequence[SessionReport] = ()
+    holds: Sequence[HoldReport] = ()
     groups: Sequence[GroupReport] = ()
     flights: Iterable[FlightReport] = ()
     flights_total: int | None = None
@@ -251,6 +263,7 @@ def report(view: View, facts: Facts, *, now: float) -> Snapshot:
         sites=tuple(_site(view, name, facts.coordinates.get(name), now) for name in view.sites),
         links=tuple(facts.links),
         sessions=tuple(facts.sessions),
+        holds=tuple(facts.holds),
         groups=tuple(facts.groups),
         flights=tuple(flights[:FLIGHTS_MAX]),
         flights_total=len(flights) if facts.flights_total is None else facts.flights_total,

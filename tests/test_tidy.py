@@ -9,7 +9,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PARTS = ("dns", "bgp", "replicator", "health")
 TOP = ROOT / "src" / "anycastle"
-LAYERS = ("errors", "clock", "config_read", "config_values", "config_parts", "config_zones", "config")
+LAYERS = (
+    *("errors", "clock", "config_read", "config_values", "config_prefixes", "config_routes", "config_parts"),
+    *("config_zones", "config"),
+)
 """Modules of src/anycastle below the composition; `app` and what follows may import every part."""
 SHARED = {"anycastle.errors", "anycastle.clock", "anycastle.health.view"}
 CORES = {
@@ -43,7 +46,7 @@ CORES = {
         "template",
         "shelf",
     ),
-    "bgp": ("route", "damp", "exabgp", "reconcile"),
+    "bgp": ("route", "damp", "restrain", "decide", "exabgp", "reconcile"),
     "replicator": (
         *("entry", "message", "event", "fence", "feed", "pursuit", "coarse", "intake", "landed_board"),
         *("progress_vector", "controller", "gate", "flight", "edge_target", "link_frame", "fanotify_record"),

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from anycastle import talk
 from anycastle.bgp.announcer import Announcer
+from anycastle.bgp.restrain import Freeze, decode_freeze
 from anycastle.clock import Clock
 from anycastle.config import Config, MemberConfig
 from anycastle.dns.bind import bind_all
@@ -125,7 +126,13 @@ class Member:
                 self.tables = build_tables(settings.dns, progress)
             self.dns = DnsServer(settings.dns, clock=clock)
             _check_ports(settings.dns.listen)
-        self.announcer = Announcer(settings.bgp, clock, on_change=self.note) if settings.bgp else None
+        self.announcer = self._make_announcer()
+
+    def _make_announcer(self) -> Announcer | None:
+        if self.settings.bgp is None:
+            return None
+        freeze = decode_freeze(self.ledger.get("freeze") or b"")
+        return Announcer(self.settings.bgp, self.clock, freeze=freeze, on_change=self.note)
 
     def _make_links(self) -> Links:
         replica = self.settings.replica
@@ -427,6 +434,11 @@ class Member:
         self.ledger.put("drains", self.drains.encode())
         self.note()
 
+    def keep_freeze(self, freeze: Freeze | None) -> None:
+        """As rare as a drain, and kept like one."""
+        self.ledger.put("freeze", freeze.encode() if freeze is not None else b"")
+        self.changes.bump()
+
     def tell_now(self) -> None:
         """Something that the others should hear of at once has changed."""
         self._told = self._own_talk(self.clock.now())
@@ -460,6 +472,9 @@ class Member:
     def levels(self) -> dict[str, dict[str, int]]:
         """Part -> what -> how it stands now."""
         found = {"replicator": self.replica.levels()} | self.round_trips.levels()
+        if self.announcer is not None:
+            kinds = {hold.kind for hold in self.announcer.holds()}
+            found["bgp"] = {f"routes_{kind}_bool": int(kind in kinds) for kind in ("frozen", "refused")}
         if self.dns is not None:
             found["dns"] |= {
                 "tcp_open_connections": self.dns.counters().get("tcp_connections", 0),

@@ -55,12 +55,21 @@ def _parser() -> argparse.ArgumentParser:
     for name, run, help in (
         ("status", commands.status, "the member, its sites, links and routes"),
         ("sites", commands.sites, "every site: health, currency, what is withheld and why"),
-        ("routes", commands.routes, "BGP sessions and routes: wanted, acknowledged, why"),
         ("lag", commands.lag, "replication: origin × site, and what is in flight"),
         ("conflicts", commands.conflicts, "paths edited at two sites at once, and where the loser is kept"),
         ("reload", commands.reload, "read zones, names and geography anew, all or nothing"),
     ):
         add(name, run, help)
+    routes = add("routes", commands.routes, "BGP sessions and routes: wanted, acknowledged, why")
+    instead = routes.add_mutually_exclusive_group()
+    instead.add_argument(
+        "--dry-run", action="store_true", help="what routers would be told next, and what is held back"
+    )
+    instead.add_argument("--accept", action="store_true", help="let happen what is refused as too many changes at once")
+    routes.add_argument("--view", type=Path, metavar="FILE", help="with --dry-run: of this view (JSON), offline")
+    freeze = add("freeze", commands.freeze, "no route changes at this site, but by drains; survives restarts")
+    freeze.add_argument("--reason", default="no reason given", metavar="TEXT", help="one line, shown by routes")
+    add("thaw", commands.thaw, "take a freeze back")
     add("where", commands.where, "which sites have which version of a path").add_argument("place", metavar="GROUP:PATH")
     wait = add("wait", commands.wait, "block until a path has landed")
     wait.add_argument("place", metavar="GROUP:PATH")

@@ -130,9 +130,40 @@ def sites(options: argparse.Namespace) -> int:
 
 
 def routes(options: argparse.Namespace) -> int:
+    if options.dry_run:
+        return _dry_run(options)
+    if options.accept:
+        return _accept(options)
     answer = ask(options, "routes")
     if not _as_json(options, answer):
+        _show_holds(answer["holds"])
         _show_routes(answer["sessions"])
+    return 0
+
+
+def _dry_run(options: argparse.Namespace) -> int:
+    """Of the running member; with --view of a file, for which nobody needs to run."""
+    if options.view is None:
+        answer = ask(options, "plan")
+    else:
+        from anycastle.dry_run import dry_run
+
+        answer = dry_run(load_config(options.config), options.site, options.view)
+    if _as_json(options, answer):
+        return 0
+    for change in answer["changes"]:
+        print(f"{change['change']} {change['prefix']} ({change['state']}): {change['reason']}")
+    for change in answer["held"]:
+        print(f"held back: {change['change']} {change['prefix']}: {change['reason']}")
+    if not answer["changes"] and not answer["held"]:
+        print("nothing would change")
+    return 0
+
+
+def _accept(options: argparse.Namespace) -> int:
+    answer = tell(options, "accept", {})
+    if not _as_json(options, answer):
+        print(f"accepted: {answer['accepted']}" if answer["accepted"] else "nothing is refused")
     return 0
 
 
@@ -280,6 +311,20 @@ def _drain(options: argparse.Namespace, verb: str) -> int:
     return 0
 
 
+def freeze(options: argparse.Namespace) -> int:
+    answer = tell(options, "freeze", {"reason": options.reason})
+    if not _as_json(options, answer):
+        print(f"routes are frozen: {answer['reason']}")
+    return 0
+
+
+def thaw(options: argparse.Namespace) -> int:
+    answer = tell(options, "thaw", {})
+    if not _as_json(options, answer):
+        print("routes are not frozen")
+    return 0
+
+
 def reload(options: argparse.Namespace) -> int:
     answer = tell(options, "reload", {})
     if not _as_json(options, answer):
@@ -341,6 +386,11 @@ def _group_words(site: Json, group: Json | None) -> tuple[str, str, str]:
 
 def _link(link: Json) -> tuple[str, str, str, str]:
     return (link["peer"], link["state"], _age(link["since_seconds"]), link["reason"])
+
+
+def _show_holds(holds: list[Json]) -> None:
+    for hold in holds:
+        print(f"routes: {hold['kind']} for {_age(hold['seconds'])}: {hold['reason']}")
 
 
 def _show_routes(sessions: list[Json]) -> None:

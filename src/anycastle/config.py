@@ -18,14 +18,13 @@ from anycastle.bgp.settings import BgpSettings, Peer
 from anycastle.config_parts import (
     GroupPart,
     LocalPart,
-    RoutePart,
     SitePart,
     read_group,
     read_name,
-    read_route,
     read_site,
 )
 from anycastle.config_read import ConfigError, Fault, Faults, NamedFile, Table, read_toml
+from anycastle.config_routes import RoutePart, check_routes, read_route
 from anycastle.config_zones import KeyPart, read_keys, read_zone
 from anycastle.dns.settings import DnsSettings, GeoSettings, SteeredName, SteeredSite, TsigKey, ZoneFile
 from anycastle.health.settings import HealthSettings
@@ -268,16 +267,18 @@ class Config:
         if site is None or site.bgp is None:
             return None
         isolated = {part.name: part.isolated.value == "refuse" for part in self.groups}
+        rules = tuple(part.rule(isolated.get(part.group or "", True)) for part in self.routes if member in part.sites)
         return BgpSettings(
             member=member,
             router_id=site.bgp.router_id,
             local_as=site.bgp.local_as,
             peers=tuple(self._peer(peer, md5_file, member, faults) for peer, md5_file in site.bgp.peers),
-            rules=tuple(
-                part.rule(isolated.get(part.group or "", True)) for part in self.routes if member in part.sites
-            ),
+            rules=rules,
+            changes_max=site.bgp.changes_of(len(rules)),
             run_dir=self._path(site.local.state_dir, member) / "bgp",
             user=site.bgp.user,
+            attributes=site.bgp.attributes,
+            routes_max=site.bgp.routes_max,
         )
 
     def _peer(self, peer: Peer, md5_file: NamedFile | None, member: str, faults: list[Fault]) -> Peer:
@@ -362,6 +363,7 @@ def read_config(file: Path) -> tuple[Config, Faults]:
         read_route(table, group_names, tuple(key for key, site in sites.items() if site.bgp))
         for table in top.tables("routes")
     )
+    check_routes(faults, routes, {key: site.bgp.routes_max for key, site in sites.items() if site.bgp})
     geo = _read_geo(top.table("geo"), folder)
     top.done(_TOP)
     config = Config(

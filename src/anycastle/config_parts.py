@@ -1,4 +1,4 @@
-"""The tables of the configuration, one reader each: `[sites.X]`, `[groups.X]`, `[[names]]`, `[[routes]]`.
+"""The tables of the configuration, one reader each: `[sites.X]`, `[groups.X]`, `[[names]]`.
 
 Law: readers note faults in their `Table` and always return a value, so that the whole file is read in one go.
 """
@@ -10,15 +10,14 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from anycastle import config_values as v
-from anycastle.bgp.settings import Address, Peer, Prefix, RouteRule
+from anycastle.bgp.settings import Address
 from anycastle.config_read import Expected, NamedFile, Table
+from anycastle.config_routes import BgpPart, read_bgp
 from anycastle.dns.settings import NoneEligible, Policy, SteeredName
 from anycastle.health.settings import Check, DnsCheck, HttpCheck, Probe, TcpCheck
 from anycastle.replicator.settings import Isolated
 
 _NOWHERE = ("0.0.0.0", 1)
-_STAND_IN_PREFIX = ipaddress.ip_network("192.0.2.0/24")
-_STAND_IN_ADDRESS = ipaddress.ip_address("192.0.2.1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,15 +58,6 @@ def _read_dashboard(table: Table) -> tuple[tuple[str, int] | None, NamedFile | N
     if listen is not None and token_file is None and not ipaddress.ip_address(listen[0]).is_loopback:
         table.warn("listen", f"{listen[0]} is not a loopback address: whoever reaches it may read without a token")
     return listen, token_file
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BgpPart:
-    router_id: ipaddress.IPv4Address
-    local_as: int
-    peers: tuple[tuple[Peer, NamedFile | None], ...]
-    """Each with the file of its TCP MD5 key, which the member reads that has the session."""
-    user: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +131,7 @@ def read_site(name: str, table: Table) -> SitePart:
         verdict=VerdictPart.read(edge.table("verdict")) if edge.has("verdict") else None,
         applications=applications,
         probes=_read_probes(name, table.tables("probes")),
-        bgp=_read_bgp(table.table("bgp")) if table.has("bgp") else None,
+        bgp=read_bgp(table.table("bgp")) if table.has("bgp") else None,
     )
     if not part.probes:
         table.fault("probes", "expected at least one: a site that nobody probes is never known to be up")
@@ -238,43 +228,6 @@ def _place(url: str) -> str:
     return place + (f"?{parts.query}" if parts.query else "")
 
 
-def _read_bgp(table: Table) -> BgpPart:
-    router_id = table.need("router_id", v.ipv4, ipaddress.IPv4Address("192.0.2.1"), '"192.0.2.1"')
-    part = BgpPart(
-        router_id=router_id,
-        local_as=table.need("local_as", v.whole(1, 2**32 - 1), 64500, "64500"),
-        peers=tuple(_read_peer(peer, router_id) for peer in table.tables("peers")),
-        user=table.take("user", v.text, None),
-    )
-    table.done(("router_id", "local_as", "peers", "user"))
-    return part
-
-
-def _read_peer(table: Table, router_id: ipaddress.IPv4Address) -> tuple[Peer, NamedFile | None]:
-    address = table.need("address", v.address, _STAND_IN_ADDRESS, '"192.0.2.254"')
-    local: Address = router_id
-    if address.version == 6:
-        local = table.need("local_address", v.address, local, '"2001:db8::1"')
-    else:
-        local = table.take("local_address", v.address, local)
-    if local.version != address.version:
-        table.fault("local_address", f"expected an address of the peer's family, IPv{address.version}")
-    hold = table.take("hold_time", v.whole_seconds, 9)
-    if hold in (1, 2) or hold > 65535:
-        table.fault("hold_time", "expected 0 or 3 s to 65535 s (RFC 4271)")
-    peer = Peer(
-        address=address,
-        asn=table.need("as", v.whole(1, 2**32 - 1), 64499, "64499"),
-        local_address=local,
-        port=table.take("port", v.whole(1, 65535), 179),
-        hold_time_seconds=hold,
-        next_hop=table.take("next_hop", v.address, None),
-    )
-    md5_file = table.named_file("md5_file", v.text)
-    table.done(("address", "as", "local_address", "port", "md5_file", "hold_time", "next_hop"))
-    return peer, md5_file
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupPart:
     """`[groups.X]`, before `{site}` in its root is known."""
@@ -369,53 +322,3 @@ def _read_content(table: Table, name: str, groups: tuple[str, ...]) -> tuple[str
     if "{1}" in prefix and not name.startswith("*."):
         table.fault("content", "uses {1}, so the name must begin with a star")
     return group, prefix
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoutePart:
-    """`[[routes]]`."""
-
-    prefix: Prefix
-    group: str | None
-    nameserver: bool
-    sites: tuple[str, ...]
-    lag_max_seconds: float
-    minimum_sites: int
-    hold_down_seconds: float
-    drain_seconds: float
-
-    def rule(self, isolated_refuse: bool) -> RouteRule:
-        return RouteRule(
-            prefix=self.prefix,
-            group=self.group,
-            nameserver=self.nameserver,
-            lag_max_seconds=self.lag_max_seconds,
-            minimum_sites=self.minimum_sites,
-            isolated_refuse=isolated_refuse,
-            hold_down_seconds=self.hold_down_seconds,
-            drain_seconds=self.drain_seconds,
-        )
-
-
-_ROUTE_KEYS = ("prefix", "group", "nameserver", "sites", "lag_max", "minimum_sites", "hold_down", "drain")
-
-
-def read_route(table: Table, groups: tuple[str, ...], announcers: tuple[str, ...]) -> RoutePart:
-    group = table.take("group", v.text, None)
-    nameserver = table.take("nameserver", v.boolean, False)
-    if (group is None) is not nameserver:
-        table.fault("", 'expected either group = "…" or nameserver = true')
-    if group is not None and group not in groups:
-        table.fault("group", f"no such group; groups: {', '.join(groups) or '(none defined)'}")
-    part = RoutePart(
-        prefix=table.need("prefix", v.prefix, _STAND_IN_PREFIX, '"198.51.100.0/24"'),
-        group=group,
-        nameserver=nameserver,
-        sites=table.take("sites", v.some_of(announcers, "sites with bgp"), announcers),
-        lag_max_seconds=table.take("lag_max", v.positive_seconds, 10.0),
-        minimum_sites=table.take("minimum_sites", v.whole(0, 1000), 1),
-        hold_down_seconds=table.take("hold_down", v.seconds, 5.0),
-        drain_seconds=table.take("drain", v.seconds, 10.0),
-    )
-    table.done(_ROUTE_KEYS)
-    return part

@@ -110,10 +110,10 @@ def responses_per_second(value: Any) -> float:
     return _quantity(value, {"resp/s": 1.0}, 'a rate such as "5000 resp/s"')
 
 
-def share(value: Any) -> float:
+def share(value: Any, percent_max: int = 50) -> float:
     found = _quantity(value, {"%": 0.01}, 'a share such as "2 %"')
-    if found > 0.5:
-        raise Expected('a share of at most "50 %"')
+    if found > percent_max / 100:
+        raise Expected(f'a share of at most "{percent_max} %"')
     return found
 
 

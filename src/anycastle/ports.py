@@ -13,6 +13,7 @@ from aiohttp import web
 
 from anycastle import __version__
 from anycastle.app import Member
+from anycastle.bgp.announcer import Announcer
 from anycastle.config import ConfigError, MemberConfig, load_config
 from anycastle.dns.difference import follow
 from anycastle.dns.explain import explain
@@ -31,7 +32,9 @@ from anycastle.reports import (
     conflict_report,
     flight_reports,
     group_report,
+    hold_reports,
     link_reports,
+    plan_report,
     session_reports,
     writing_notes,
 )
@@ -66,6 +69,7 @@ class Ports:
             coordinates=member.settings.coordinates,
             links=link_reports(member, now=now),
             sessions=session_reports(member, now=now),
+            holds=hold_reports(member),
             groups=reports,
             flights=flights,
             flights_total=sum(len(content.flight) for content in groups.values()),
@@ -163,6 +167,31 @@ class Ports:
         log.info("event=%s site=%s group=%s", "drain" if drained else "undrain", site, group)
         return {"site": site, "group": group, "drained": sorted(member.drains.drained(site))}
 
+    def plan(self) -> Mapping[str, Any]:
+        """What routers would be told next, what is held back and why; and the view, for a dry run of a changed one."""
+        plan = self._announcer().plan()
+        return {**plan_report(plan), "view": self._view()}
+
+    def freeze(self, reason: str) -> Mapping[str, Any]:
+        """The routes of this member stay as they are, over restarts too; drains still count."""
+        self._member.keep_freeze(self._announcer().freeze(reason))
+        log.info("event=freeze reason=%r", reason)
+        return {"frozen": True, "reason": reason}
+
+    def thaw(self) -> Mapping[str, Any]:
+        announcer = self._announcer()
+        self._member.keep_freeze(None)
+        announcer.thaw()
+        log.info("event=thaw")
+        return {"frozen": False, "reason": ""}
+
+    def accept(self) -> Mapping[str, Any]:
+        """Let happen, once, what is refused as too many changes at once."""
+        accepted = self._announcer().accept()
+        if accepted:
+            log.info("event=accept text=%r", accepted)
+        return {"accepted": accepted}
+
     async def reload(self) -> Mapping[str, Any]:
         """Zones, steered names and geography anew, all or nothing; says what else changed and needs a restart."""
         member = self._member
@@ -227,7 +256,9 @@ class Ports:
             if (told := content.settle.survey.told())
         ]
         unraised = self._member.tables.unraised.values() if self._member.tables is not None else ()
-        return tuple(note for note in (self._member.reload_refused, *unraised, step, *watched, *scans) if note)
+        held = [f"routes are {hold.kind}: {hold.reason}" for hold in hold_reports(self._member)]
+        notes = (self._member.reload_refused, *held, *unraised, step, *watched, *scans)
+        return tuple(note for note in notes if note)
 
     # -- small things ---------------------------------------------------------------------------------------------
 
@@ -236,6 +267,11 @@ class Ports:
             starting = f"{self._member.settings.member} is starting: the first round of probes is not over"
             raise web.HTTPServiceUnavailable(text=starting, headers={"Retry-After": "1"})
         return self._member.view
+
+    def _announcer(self) -> Announcer:
+        if self._member.announcer is None:
+            raise AnycastleError(f"{self._member.settings.member} announces no routes: ask a site with bgp")
+        return self._member.announcer
 
     def _content(self, group: str) -> Content:
         try:

@@ -11,6 +11,7 @@ from anycastle.health.report import (
     ConflictReport,
     FlightReport,
     GroupReport,
+    HoldReport,
     LagReport,
     LinkReport,
     RouteReport,
@@ -24,6 +25,7 @@ from anycastle.replicator.observation import Conflict
 
 if TYPE_CHECKING:
     from anycastle.app import Member
+    from anycastle.bgp.route import Change, Plan
 
 
 WRITTEN_SECONDS_MIN = 5.0
@@ -60,6 +62,23 @@ def session_reports(member: Member, *, now: float) -> tuple[SessionReport, ...]:
         )
         for peer in member.announcer.status()
     )
+
+
+def hold_reports(member: Member) -> tuple[HoldReport, ...]:
+    holds = member.announcer.holds() if member.announcer is not None else ()
+    return tuple(HoldReport(kind=hold.kind, reason=hold.reason, seconds=hold.seconds) for hold in holds)
+
+
+def plan_report(plan: Plan) -> dict[str, list[dict[str, str]]]:
+    """A plan in plain values: what is changed, what is held."""
+
+    def lines(changes: tuple[Change, ...]) -> list[dict[str, str]]:
+        return [
+            {"change": c.kind.value, "prefix": str(c.prefix), "state": c.state.value, "reason": c.reason}
+            for c in changes
+        ]
+
+    return {"changes": lines(plan.changes), "held": lines(plan.held)}
 
 
 def group_report(member: Member, content: Content, *, now: float) -> GroupReport:

@@ -181,6 +181,12 @@ class Members:
             threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}).start()
             self.applications.append(server)
 
+    def stop_applications(self) -> None:
+        for server in self.applications:
+            server.shutdown()
+            server.server_close()
+        self.applications.clear()
+
     def close(self) -> None:
         for process in self.processes.values():
             if process.poll() is None:
@@ -191,9 +197,7 @@ class Members:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        for server in self.applications:
-            server.shutdown()
-            server.server_close()
+        self.stop_applications()
 
 
 def descendants(pid: int) -> set[int]:

@@ -251,7 +251,7 @@ def router(tmp_path: Path) -> Iterator[tuple[Collector, str]]:
         collector.close()
 
 
-ROUTES = f'\n[[routes]]\nprefix = "{PREFIX}"\ngroup = "photos"\nhold_down = "0s"\n'
+ROUTES = f'\n[[routes]]\nprefix = "{PREFIX}"\ngroup = "photos"\nallow_private = true\nhold_down = "0s"\n'
 
 
 @contextlib.contextmanager
@@ -289,6 +289,31 @@ def test_sigterm_withdraws_and_ends_all_of_it_whoever_hangs_on(router: tuple[Col
         assert not announced(collector)
         assert "Traceback" not in made.log("ams")
         assert not (made.folder / "state" / "ams" / "control.sock").exists()
+
+
+def test_frozen_routes_outlive_health_and_a_restart(router: tuple[Collector, str]) -> None:
+    collector, bgp = router
+    with one(bgp) as made:
+        until(lambda: announced(collector), "the route is announced")
+        assert made.run("routes", "--dry-run").out == "nothing would change\n"
+        assert (
+            made.run("freeze", "--reason", "works on the backbone").out == "routes are frozen: works on the backbone\n"
+        )
+        made.stop("ams")
+        until(lambda: not announced(collector), "an ordered end withdraws, frozen or not")
+        made.stop_applications()
+        made.start("ams")
+        until(lambda: announced(collector), "as it was frozen, though nothing answers at the site")
+        shown = made.run("routes").out
+        assert "routes: frozen for" in shown
+        assert "works on the backbone" in shown
+        assert made.run("status", "--json").json["levels"]["bgp"] == {"routes_frozen_bool": 1, "routes_refused_bool": 0}
+        assert "note: routes are frozen: works on the backbone" in made.run("status").out
+        until(lambda: "held back: change" in made.run("routes", "--dry-run").out, "what would be is shown")
+        assert made.run("thaw").status == 0
+        until(lambda: "degraded" in made.run("routes").out, "decisions count again, and it is the last site")
+        assert "frozen" not in made.run("routes").out
+        assert made.run("routes", "--accept").out == "nothing is refused\n"
 
 
 def test_sigkill_leaves_no_process_and_no_route(router: tuple[Collector, str]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from anycastle.bgp.announcer import Announcer
+from anycastle.bgp.restrain import decode_freeze
 from anycastle.bgp.route import BgpError, ChangeKind
 from anycastle.bgp.settings import RouteRule
 from anycastle.clock import SystemClock
@@ -93,14 +94,67 @@ async def test_from_views_to_the_router(bird: Bird, tmp_path: Path) -> None:
 
 def test_a_dry_run_changes_nothing(tmp_path: Path) -> None:
     announcer = Announcer(settings(tmp_path / "run", (), RULES), SystemClock())
+    with pytest.raises(BgpError, match="nothing is known"):
+        announcer.plan()
+    announcer.update(view(), "")
+    told = announcer.decisions()
+    announcer.freeze("works on the backbone")
+    announcer.update(view(current=False), "the worker is gone")
     for _ in range(2):
-        changes = announcer.plan(view(), "")
-        assert [(c.kind, str(c.prefix)) for c in changes] == [
-            (ChangeKind.ANNOUNCE, CONTENT),
-            (ChangeKind.ANNOUNCE, NAMESERVER),
+        plan = announcer.plan()
+        assert plan.changes == ()
+        assert [(c.kind, str(c.prefix)) for c in plan.held] == [
+            (ChangeKind.WITHDRAW, CONTENT),
+            (ChangeKind.WITHDRAW, NAMESERVER),
         ]
-    assert announcer.decisions() == ()
+        assert plan.held[1].reason == (
+            "frozen by an operator (works on the backbone); would be withdrawn: local DNS: the worker is gone"
+        )
+    assert [d.state for d in announcer.decisions()] == [d.state for d in told]
     assert not (tmp_path / "run").exists()
+
+
+def test_a_freeze_holds_over_a_restart_until_the_thaw(tmp_path: Path) -> None:
+    clock = SystemClock()
+    before = Announcer(settings(tmp_path / "run", (), RULES), clock)
+    with pytest.raises(BgpError, match="nothing is announced yet"):
+        before.freeze("too early")
+    before.update(view(), "")
+    for reason in ("", "two\nlines", "x" * 201):
+        with pytest.raises(BgpError, match="a reason in one line"):
+            before.freeze(reason)
+    kept = decode_freeze(before.freeze("works").encode())
+    after = Announcer(settings(tmp_path / "run", (), RULES), clock, freeze=kept)
+    after.update(view(Health.UNKNOWN), "not heard of yet")
+    assert [d.state.value for d in after.decisions()] == ["normal", "normal"]
+    (hold,) = after.holds()
+    assert (hold.kind, hold.reason) == ("frozen", "works")
+    assert 0 <= hold.seconds < 5
+    after.update(view(drained=frozenset({ALL_GROUPS})), "")
+    assert [d.state.value for d in after.decisions()] == ["drained", "drained"]
+    after.thaw()
+    after.update(view(Health.DOWN), "unwell")
+    assert [d.state.value for d in after.decisions()] == ["withdrawn", "withdrawn"]
+    assert after.holds() == ()
+
+
+def test_too_much_at_once_waits_for_the_operators_word(tmp_path: Path) -> None:
+    rules = tuple(
+        dataclasses.replace(RULES[0], prefix=ipaddress.ip_network(f"198.51.{n}.0/24"), minimum_sites=0)
+        for n in range(4)
+    )
+    announcer = Announcer(settings(tmp_path / "run", (), rules, changes_max=2), SystemClock())
+    announcer.update(view(), "")
+    announcer.update(view(Health.DOWN), "")
+    assert {d.state.value for d in announcer.decisions()} == {"normal"}
+    (hold,) = announcer.holds()
+    assert hold.kind == "refused"
+    assert "4 of 4 routes would get worse within 60 s, changes_max allows 2; `anycastle routes --accept`" in hold.reason
+    assert [c.kind for c in announcer.plan().held] == [ChangeKind.WITHDRAW] * 4
+    assert announcer.accept() == hold.reason
+    assert {d.state.value for d in announcer.decisions()} == {"withdrawn"}
+    assert announcer.holds() == ()
+    assert announcer.accept() == ""
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anycastle.bgp.damp import HOLD_DOWN_MAX_SECONDS, NO_MEMORY, damp
-from anycastle.bgp.route import RouteState, Wanted
+from anycastle.bgp.route import RouteState, Wanted, badness
 
 PREFIX = ipaddress.ip_network("198.51.100.0/24")
 
@@ -41,14 +41,33 @@ def test_withdrawn_at_once_and_back_after_the_hold_down() -> None:
     assert line.at(6.0, "normal") == "normal"
 
 
-def test_attributes_change_without_delay() -> None:
+def test_a_degraded_route_gets_better_after_the_hold_down_but_worse_at_once() -> None:
     line = Line()
-    assert [line.at(float(n), s) for n, s in enumerate(("normal", "degraded", "normal", "drained"))] == [
-        "normal",
+    steps = ((0.0, "normal"), (1.0, "degraded"), (2.0, "normal"), (3.0, "withdrawn"), (7.9, "degraded"))
+    assert [line.at(*step) for step in steps] == ["normal", "degraded", "degraded", "withdrawn", "withdrawn"]
+    assert [line.at(8.0, "degraded"), line.at(8.1, "drained"), line.at(8.2, "normal")] == [
         "degraded",
-        "normal",
         "drained",
+        "normal",
     ]
+
+
+def updates(period_seconds: float, bad: str, hold_down_seconds: float = 5.0) -> int:
+    """What a router hears of a signal that flips for five minutes; decided twice a second, as the announcer does."""
+    line, shown, count = Line(hold_down_seconds), "withdrawn", 0
+    for tick in range(600):
+        now = tick * 0.5
+        before, shown = shown, line.at(now, bad if now % period_seconds >= period_seconds / 2 else "normal")
+        count += shown != before
+    return count
+
+
+@pytest.mark.parametrize("period_seconds", [1.0, 2.0, 3.0, 7.0, 12.0, 30.0])
+def test_a_flapping_signal_costs_a_bounded_number_of_updates(period_seconds: float) -> None:
+    """The numbers of docs/bgp.md."""
+    assert updates(period_seconds, "withdrawn") <= 14
+    assert updates(period_seconds, "degraded") <= 26
+    assert updates(1.0, "withdrawn", hold_down_seconds=0.0) == 600  # what damping is for
 
 
 def time_away(line: Line, start: float) -> float:
@@ -92,15 +111,15 @@ def test_a_drain_is_no_flap() -> None:
 @given(st.lists(st.tuples(st.floats(0.0, 400.0), st.sampled_from(RouteState)), max_size=60))
 def test_it_only_ever_takes_away_and_never_holds_longer_than_the_limit(steps: list[tuple[float, RouteState]]) -> None:
     line, now = Line(), 0.0
-    withdrawn_at = -HOLD_DOWN_MAX_SECONDS
+    worse_at = -HOLD_DOWN_MAX_SECONDS
     shown = "withdrawn"
     for pause, state in steps:
         now += pause
         before, shown = shown, line.at(now, state.value)
-        assert shown in (state.value, "withdrawn")
-        if before != "withdrawn" and shown == "withdrawn":
-            withdrawn_at = now
-        if now - withdrawn_at >= HOLD_DOWN_MAX_SECONDS:
+        assert badness(RouteState(shown)) >= badness(state)
+        if badness(RouteState(shown)) > badness(RouteState(before)) and shown != "drained":
+            worse_at = now
+        if now - worse_at >= HOLD_DOWN_MAX_SECONDS:
             assert shown == state.value
-        if before == "withdrawn" and shown != "withdrawn":
-            assert now - withdrawn_at >= line.hold_down[PREFIX]
+        if badness(RouteState(shown)) < badness(RouteState(before)) and before != "drained":
+            assert now - worse_at >= line.hold_down[PREFIX]

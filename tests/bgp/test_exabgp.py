@@ -11,7 +11,7 @@ from anycastle.bgp import exabgp
 from anycastle.bgp.exabgp import Command, Ignored, Malformed, Reply, SessionEvent, Sessions
 from anycastle.bgp.process import environment, program
 from anycastle.bgp.route import BgpError, RouteState, parse_prefix
-from anycastle.bgp.settings import Address, BgpSettings, Peer
+from anycastle.bgp.settings import Address, Attributes, AttributesByState, BgpSettings, Peer
 from tests.bgp.router import settings
 
 DANGEROUS = ("json", "shutdown", "restart", "reload", "reset", "version", "help", "crash", "graceful-shutdown")
@@ -45,6 +45,30 @@ P = parse_prefix("198.51.100.0/24")
 def test_the_line_of_each_state(state: RouteState, asn: int, attributes: str) -> None:
     line = exabgp.announce(site(), peer(asn=asn), P, state).text
     assert line == f"neighbor 127.0.0.2 announce route 198.51.100.0/24 next-hop self {attributes}"
+
+
+def test_a_peers_policy_goes_before_the_sites_and_that_before_the_usual_one() -> None:
+    site_says = AttributesByState(
+        normal=Attributes(med=7, communities=((64500, 1), (64500, 2)), large_communities=((4200000000, 0, 9),)),
+        degraded=Attributes(prepend=0),
+        drained=Attributes(communities=((64500, 3), (65535, 0))),
+    )
+    where = dataclasses.replace(site(), attributes=site_says)
+    own = AttributesByState(normal=Attributes(communities=(), prepend=1), drained=Attributes(med=0))
+
+    def told(asked: Peer, state: RouteState) -> str:
+        return exabgp.announce(where, asked, P, state).text.partition("next-hop self ")[2]
+
+    large = "large-community [ 4200000000:0:9 ]"
+    assert told(peer(), RouteState.NORMAL) == f"med 7 community [ 64500:1 64500:2 ] {large}"
+    assert told(peer(), RouteState.DEGRADED) == "med 500"
+    # RFC 8326 is never configured away, and never told twice.
+    drained = "as-path [ 64500 64500 64500 ] community [ 65535:0 64500:3 ]"
+    assert told(peer(), RouteState.DRAINED) == f"med 1000 {drained}"
+    assert told(peer(attributes=own), RouteState.DRAINED) == f"med 0 {drained}"
+    assert told(peer(attributes=own), RouteState.NORMAL) == f"med 7 as-path [ 64500 64500 ] {large}"
+    # A site's policy is for peers of both kinds: each takes what has a meaning for it.
+    assert told(peer(asn=64500, attributes=own), RouteState.NORMAL) == f"med 7 local-preference 100 {large}"
 
 
 def test_a_withdrawal_and_an_explicit_next_hop() -> None:
@@ -91,12 +115,24 @@ def test_every_address_and_number_makes_a_line(
 
 def test_exabgp_accepts_the_configuration(tmp_path: Path) -> None:
     peers = (peer(port=1790, md5="a;b{c}d#e[f],$%"), peer("::2"), peer("127.0.0.3", hold_time_seconds=0))
+    peers += (peer("127.0.0.4", passive=True, port=1179, ttl_security=2), peer("127.0.0.5", multihop=3))
     path = tmp_path / "exabgp.conf"
     path.write_text(exabgp.configuration(site(*peers), ("/bin/cat", "-u", tmp_path / "x")))
     said = subprocess.run(
         [program(), "validate", "-n", path], capture_output=True, text=True, env=environment(None), check=False
     )
     assert said.returncode == 0, said.stdout + said.stderr
+
+
+def test_how_far_packets_may_travel() -> None:
+    def text(**more: object) -> str:
+        return exabgp.configuration(site(peer(**more)), ("/bin/cat",))
+
+    assert "ttl" not in text()
+    assert "outgoing-ttl 3;" in text(multihop=3)
+    assert "outgoing-ttl 255; incoming-ttl 255;" in text(ttl_security=1)
+    assert "outgoing-ttl 255; incoming-ttl 253;" in text(ttl_security=3)
+    assert "passive true; listen 1179;" in text(passive=True, port=1179)
 
 
 def test_sessions_carry_their_own_family() -> None:
@@ -113,6 +149,8 @@ def test_sessions_carry_their_own_family() -> None:
     [
         ((peer(), peer(asn=1)), "same address"),
         ((peer(local_address=ipaddress.ip_address("::1")),), "has the local address ::1, expected one of IPv4"),
+        ((peer(multihop=2, ttl_security=1),), "has multihop and ttl_security"),
+        ((peer(passive=True), peer("127.0.0.3", passive=True, ttl_security=1)), "differ in ttl_security"),
         ((peer(next_hop=ipaddress.ip_address("::1")),), "has the next hop ::1, expected one of IPv4"),
         ((peer("fe80::1%eth0"),), "expected one without a zone"),
         ((peer(md5='a"; } process evil { run /bin/sh'),), "MD5 key of BGP peer 127.0.0.2"),

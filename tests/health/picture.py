@@ -174,6 +174,21 @@ class Ports:
         self.change(**{site: globals()["site"](drained=frozenset({group}) if drained else frozenset())})
         return {"site": site, "group": "all" if group == ALL_GROUPS else group, "drained": drained}
 
+    def plan(self) -> dict[str, Any]:
+        return {"changes": [], "held": []}
+
+    def freeze(self, reason: str) -> dict[str, Any]:
+        self.asked.append(("freeze", reason))
+        return {"frozen": True, "reason": reason}
+
+    def thaw(self) -> dict[str, Any]:
+        self.asked.append("thaw")
+        return {"frozen": False, "reason": ""}
+
+    def accept(self) -> dict[str, Any]:
+        self.asked.append("accept")
+        return {"accepted": ""}
+
     async def reload(self) -> dict[str, Any]:
         self.reloads += 1
         return {"summary": "reloaded"}

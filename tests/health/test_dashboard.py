@@ -122,7 +122,9 @@ async def test_too_many_parameters_are_refused() -> None:
         assert "expected at most 20 parameters" in refused["error"]
 
 
-@pytest.mark.parametrize("url", ["/api/v1/drain", "/api/v1/undrain", "/api/v1/reload"])
+@pytest.mark.parametrize(
+    "url", ["/api/v1/drain", "/api/v1/undrain", "/api/v1/reload", "/api/v1/freeze", "/api/v1/thaw", "/api/v1/accept"]
+)
 async def test_changes_need_the_token(url: str) -> None:
     ports = Ports()
     async with served(ports) as session:
@@ -152,6 +154,22 @@ async def test_drain_and_undrain_with_the_token() -> None:
         await post(session, "/api/v1/drain", {"site": "nyc", "group": "blogs"}, headers=TOKEN)
         assert ports.drains.drained("nyc") == {"blogs"}
         assert (await post(session, "/api/v1/reload", None, headers=TOKEN))["summary"] == "reloaded"
+
+
+async def test_routes_are_frozen_thawed_and_accepted() -> None:
+    ports = Ports()
+    async with served(ports) as session:
+        assert await get(session, "/api/v1/plan") == {"changes": [], "held": []}
+        assert await post(session, "/api/v1/freeze", {"reason": "works"}, headers=TOKEN) == {
+            "frozen": True,
+            "reason": "works",
+        }
+        refused = await post(session, "/api/v1/freeze", {"why": "works"}, status=400, headers=TOKEN)
+        assert "the body cannot be read" in refused["error"]
+        await post(session, "/api/v1/accept", None, headers=TOKEN)
+        await post(session, "/api/v1/thaw", None, headers=TOKEN)
+        assert (await get(session, "/api/v1/routes"))["holds"] == []
+    assert ports.asked == [("freeze", "works"), "accept", "thaw"]
 
 
 async def test_the_unix_socket_is_guarded_by_its_file(tmp_path: Path) -> None:

@@ -1,0 +1,417 @@
+"""Sites and routers in network namespaces: sessions as operators configure them, and packets that follow the routes.
+
+What a router has is read from the router: BIRD 2 and GoBGP.
+"""
+
+import contextlib
+import ipaddress
+import json
+import os
+import pickle
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from anycastle.bgp.settings import Attributes, AttributesByState, BgpSettings, Peer, RouteRule
+from anycastle.health.view import ALL_GROUPS, GroupView, Health, SiteView, View
+from tests.bgp.site import ECHO_PORT
+from tests.netns import Segment, segment
+
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0
+    or not all(shutil.which(need, path="/usr/sbin:/usr/bin:/sbin") for need in ("bird", "gobgpd", "ip")),
+    reason="needs root, bird2, gobgpd and iproute2",
+)
+
+DEADLINE_SECONDS = 30.0
+FOUR, SIX = "198.51.100.0/24", "2001:db8:100::/48"
+SERVICE = "198.51.100.1"
+OWN_AS, BIRD_AS, GOBGP_AS = 64500, 64499, 64498
+MD5 = "a;secret,of#two"
+Stack = contextlib.ExitStack
+
+
+@pytest.fixture
+def stack() -> Iterator[Stack]:
+    with contextlib.ExitStack() as opened:
+        yield opened
+
+
+def until(truth: Callable[[], object], what: str | Callable[[], str]) -> None:
+    """Polls: routers have no events to wait for."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not truth():
+        assert time.monotonic() < deadline, what if isinstance(what, str) else what()
+        time.sleep(0.02)
+
+
+def start(
+    stack: Stack, net: Segment, host: str, *command: str | Path, log: Path, **more: Any
+) -> subprocess.Popen[bytes]:
+    """A process on a host, ended with the test."""
+    opened = stack.enter_context(log.open("ab"))
+    if "stdout" in more:
+        more["stdout"] = stack.enter_context(more["stdout"].open("wb"))
+    process = subprocess.Popen(net.inside(host, *map(str, command)), stderr=opened, **({"stdout": opened} | more))
+
+    def end() -> None:
+        if process.stdin is not None:
+            process.stdin.close()
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+        process.kill()
+        process.wait()
+
+    stack.callback(end)
+    return process
+
+
+def run(net: Segment, host: str, *command: str | Path) -> str:
+    return subprocess.run(net.inside(host, *map(str, command)), capture_output=True, text=True, check=False).stdout
+
+
+# ---- routers ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Route:
+    """What a router has of a prefix."""
+
+    next_hop: str
+    path: tuple[int, ...]
+    med: int | None
+    local_preference: int | None
+    communities: frozenset[tuple[int, ...]]
+    large: frozenset[tuple[int, ...]]
+
+
+class Bird:
+    def __init__(self, stack: Stack, net: Segment, host: str, folder: Path, sessions: str) -> None:
+        self._net, self._host, self._control = net, host, folder / f"{host}.ctl"
+        config = folder / f"{host}.conf"
+        config.write_text(f"router id 192.0.2.{len(host)};\nprotocol device {{}}\n{sessions}\n")
+        start(stack, net, host, "bird", "-f", "-c", config, "-s", self._control, log=folder / f"{host}.log")
+        until(lambda: "Daemon is up" in self.ask("show status"), f"{host} runs")
+
+    def ask(self, question: str) -> str:
+        return run(self._net, self._host, "birdc", "-s", self._control, question)
+
+    def route(self, prefix: str) -> Route | None:
+        """The best one."""
+        text = self.ask(f"show route all primary for {prefix}")
+        if "BGP.next_hop" not in text:
+            return None
+
+        def number(name: str) -> int | None:
+            found = re.search(rf"BGP\.{name}: (\d+)", text)
+            return int(found[1]) if found else None
+
+        def numbers(name: str) -> frozenset[tuple[int, ...]]:
+            found = re.search(rf"BGP\.{name}: (.*)", text)
+            each = re.findall(r"\(([\d, ]+)\)", found[1]) if found else []
+            return frozenset(tuple(map(int, one.split(","))) for one in each)
+
+        path = re.search(r"BGP\.as_path:(.*)", text)
+        next_hop = re.search(r"BGP\.next_hop: (\S+)", text)
+        assert path
+        assert next_hop
+        return Route(
+            next_hop=next_hop[1],
+            path=tuple(map(int, path[1].split())),
+            med=number("med"),
+            local_preference=number("local_pref"),
+            communities=numbers("community"),
+            large=numbers("large_community"),
+        )
+
+
+class GoBgp:
+    def __init__(self, stack: Stack, net: Segment, host: str, folder: Path, sessions: str) -> None:
+        self._net, self._host = net, host
+        config = folder / f"{host}.toml"
+        config.write_text(f'[global.config]\nas = {GOBGP_AS}\nrouter-id = "192.0.2.3"\nport = 179\n{sessions}')
+        words = ("gobgpd", "-f", config, "--pprof-disable", "--api-hosts", "127.0.0.1:50051")
+        start(stack, net, host, *words, log=folder / f"{host}.log")
+        until(lambda: "AS: " in run(net, host, "gobgp", "global"), f"{host} runs")
+
+    def route(self, prefix: str) -> Route | None:
+        family = "ipv6" if ":" in prefix else "ipv4"
+        found = json.loads(run(self._net, self._host, "gobgp", "global", "rib", "-a", family, "-j") or "{}")
+        if not found or prefix not in found:
+            return None
+        (path,) = found[prefix]
+        attributes = {attribute["type"]: attribute for attribute in path["attrs"]}
+        next_hop = attributes[3]["nexthop"] if 3 in attributes else attributes[14]["nexthop"]
+        communities = attributes.get(8, {}).get("communities", [])
+        large = attributes.get(32, {}).get("value", [])
+        return Route(
+            next_hop=next_hop,
+            path=tuple(number for segment in attributes[2]["as_paths"] for number in segment["asns"]),
+            med=attributes[4]["metric"] if 4 in attributes else None,
+            local_preference=attributes[5]["value"] if 5 in attributes else None,
+            communities=frozenset((number >> 16, number & 0xFFFF) for number in communities),
+            large=frozenset((each["ASN"], each["LocalData1"], each["LocalData2"]) for each in large),
+        )
+
+
+# ---- sites -----------------------------------------------------------------------------------------------------------
+
+
+class Site:
+    """A site in its namespace."""
+
+    def __init__(self, stack: Stack, net: Segment, host: str, folder: Path, settings: BgpSettings) -> None:
+        self._name = settings.member
+        file = folder / f"{host}.pickle"
+        file.write_bytes(pickle.dumps(replace(settings, run_dir=folder / f"{host}.run")))
+        subprocess.run(net.inside(host, "ip", "address", "add", f"{SERVICE}/32", "dev", "lo"), check=True)
+        words = (sys.executable, "-m", "tests.bgp.site", file, SERVICE)
+        self._process = start(stack, net, host, *words, log=folder / f"{host}.log", stdin=subprocess.PIPE)
+
+    def see(self, health: Health = Health.UP, *, drained: bool = False, others: int = 2) -> None:
+        """What the site sees of itself from now on; so many others announce."""
+        content = GroupView(current=True, current_reason="3 of 3 leases", pending={})
+
+        def site(health: Health, *, drained: bool = False) -> SiteView:
+            return SiteView(
+                health=health,
+                reason="probe",
+                since=0.0,
+                groups={"blogs": content},
+                drained=frozenset({ALL_GROUPS} if drained else ()),
+                announced=frozenset({FOUR, SIX}),
+            )
+
+        sites = {self._name: site(health, drained=drained)} | {f"o{n}": site(Health.UP) for n in range(others)}
+        view = View(member=self._name, generation=1, at=0.0, sites=sites)
+        assert self._process.stdin is not None
+        self._process.stdin.write(msgspec.json.encode(view) + b"\n")
+        self._process.stdin.flush()
+
+
+def rules(**more: Any) -> tuple[RouteRule, ...]:
+    given = {"group": "blogs", "hold_down_seconds": 0.0, "drain_seconds": 1.0} | more
+    return tuple(RouteRule(prefix=ipaddress.ip_network(prefix), **given) for prefix in (FOUR, SIX))
+
+
+def session(there: str, here: str, asn: int, **more: Any) -> Peer:
+    addresses = {"address": ipaddress.ip_address(there), "local_address": ipaddress.ip_address(here)}
+    return Peer(asn=asn, hold_time_seconds=9, **addresses, **more)
+
+
+def site_settings(name: str, address: str, local_as: int, peers: tuple[Peer, ...], **more: Any) -> BgpSettings:
+    given = {"rules": rules(), "run_dir": Path("/nowhere")} | more
+    return BgpSettings(member=name, router_id=ipaddress.IPv4Address(address), local_as=local_as, peers=peers, **given)
+
+
+# ---- the tests -------------------------------------------------------------------------------------------------------
+
+HOSTS = {
+    "site": ("192.0.2.1/24", "2001:db8::1/64"),
+    "bird": ("192.0.2.2/24", "2001:db8::2/64"),
+    "gobgp": ("192.0.2.3/24", "2001:db8::3/64"),
+    "inner": ("192.0.2.4/24",),
+}
+BIRD_SESSIONS = "\n".join(
+    f"protocol bgp s{version} {{ local {there} as {BIRD_AS}; neighbor {here} as {OWN_AS}; ttl security on; "
+    f'password "{MD5}"; hold time 9; error wait time 1, 2; ipv{version} {{ import all; export none; }}; }}'
+    for version, there, here in ((4, "192.0.2.2", "192.0.2.1"), (6, "2001:db8::2", "2001:db8::1"))
+)
+INNER_SESSION = (
+    f"protocol bgp s4 {{ local 192.0.2.4 as {OWN_AS}; neighbor 192.0.2.1 as {OWN_AS}; hold time 9; "
+    "connect retry time 1; connect delay time 1; error wait time 1, 2; ipv4 { import all; export none; }; }"
+)
+GOBGP_SESSIONS = "".join(
+    f'[[neighbors]]\n[neighbors.config]\nneighbor-address = "{here}"\npeer-as = {OWN_AS}\nauth-password = "{MD5}"\n'
+    "[neighbors.timers.config]\nhold-time = 9\n[neighbors.transport.config]\npassive-mode = true\n"
+    "[neighbors.ttl-security.config]\nenabled = true\nttl-min = 255\n"
+    f'[[neighbors.afi-safis]]\n[neighbors.afi-safis.config]\nafi-safi-name = "{family}-unicast"\n'
+    for here, family in (("192.0.2.1", "ipv4"), ("2001:db8::1", "ipv6"))
+)
+COMMON = frozenset({(64500, 7)})
+POLICY = AttributesByState(
+    normal=Attributes(med=11, communities=((64500, 7),), large_communities=((4200000000, 1, 2),), local_preference=333),
+    degraded=Attributes(med=22, prepend=1, communities=((64500, 7), (64500, 8))),
+    drained=Attributes(communities=((64500, 7),), local_preference=3),
+)
+
+
+def test_every_attribute_of_every_state_at_three_routers(stack: Stack, tmp_path: Path) -> None:
+    """MD5 and GTSM over IPv4 and IPv6, a given next hop, a policy of one peer, and a passive session within the AS."""
+    net = stack.enter_context(segment(HOSTS))
+    bird = Bird(stack, net, "bird", tmp_path, BIRD_SESSIONS)
+    gobgp = GoBgp(stack, net, "gobgp", tmp_path, GOBGP_SESSIONS)
+    inner = Bird(stack, net, "inner", tmp_path, INNER_SESSION)
+    secure: dict[str, Any] = {"md5": MD5, "ttl_security": 1}
+    longer = AttributesByState(normal=Attributes(prepend=3, large_communities=()))
+    peers = (
+        session("192.0.2.2", "192.0.2.1", BIRD_AS, **secure),
+        session("2001:db8::2", "2001:db8::1", BIRD_AS, **secure),
+        session("192.0.2.3", "192.0.2.1", GOBGP_AS, next_hop=ipaddress.ip_address("192.0.2.99"), **secure),
+        session("2001:db8::3", "2001:db8::1", GOBGP_AS, attributes=longer, **secure),
+        session("192.0.2.4", "192.0.2.1", OWN_AS, passive=True, multihop=2),
+    )
+    settings = site_settings("ams", "192.0.2.1", OWN_AS, peers, attributes=POLICY, rules=rules(drain_seconds=60.0))
+    site = Site(stack, net, "site", tmp_path, settings)
+    large = frozenset({(4200000000, 1, 2)})
+    none: frozenset[tuple[int, ...]] = frozenset()
+
+    def told(path: int, med: int, communities: frozenset[tuple[int, ...]], large: frozenset[tuple[int, ...]]) -> Route:
+        return Route("192.0.2.1", (OWN_AS,) * path, med, None, communities, large)
+
+    def routers_have(of_bird: Route, of_gobgp_six: Route, of_inner: Route) -> None:
+        """BIRD shows its own default LOCAL_PREF on eBGP, and a link-local next hop beside the IPv6 one never comes."""
+        four = replace(of_bird, local_preference=100)
+        until(lambda: bird.route(FOUR) == four, lambda: f"{four} at BIRD: {bird.route(FOUR)}")
+        six = replace(four, next_hop="2001:db8::1")
+        until(lambda: bird.route(SIX) == six, lambda: f"{six} at BIRD: {bird.route(SIX)}")
+        given = replace(of_bird, next_hop="192.0.2.99")
+        until(lambda: gobgp.route(FOUR) == given, lambda: f"{given} at GoBGP: {gobgp.route(FOUR)}")
+        other = replace(of_gobgp_six, next_hop="2001:db8::1")
+        until(lambda: gobgp.route(SIX) == other, lambda: f"{other} at GoBGP: {gobgp.route(SIX)}")
+        until(lambda: inner.route(FOUR) == of_inner, lambda: f"{of_inner} within the AS: {inner.route(FOUR)}")
+
+    site.see()
+    normal = told(1, 11, COMMON, large)
+    routers_have(normal, told(4, 11, COMMON, none), replace(normal, path=(), local_preference=333))
+    site.see(Health.DOWN, others=0)
+    degraded = told(2, 22, COMMON | {(64500, 8)}, none)
+    routers_have(degraded, degraded, replace(degraded, path=(), local_preference=50))
+    site.see()
+    routers_have(normal, told(4, 11, COMMON, none), replace(normal, path=(), local_preference=333))
+    site.see(drained=True)
+    drained = told(3, 1000, COMMON | {(65535, 0)}, none)
+    routers_have(drained, drained, replace(drained, path=(), local_preference=3))
+    site.see(Health.DOWN)
+    for router in (bird, gobgp, inner):
+        until(lambda router=router: router.route(FOUR) is None, "withdrawn")
+    for router in (bird, gobgp):
+        until(lambda router=router: router.route(SIX) is None, "withdrawn")
+
+
+def test_a_drain_is_seen_by_the_router_in_order(stack: Stack, tmp_path: Path) -> None:
+    """GoBGP tells of each change as it comes, so that nothing between two looks is missed."""
+    net = stack.enter_context(segment({host: HOSTS[host] for host in ("site", "gobgp")}))
+    GoBgp(stack, net, "gobgp", tmp_path, GOBGP_SESSIONS)
+    seen = tmp_path / "seen"
+    start(stack, net, "gobgp", "gobgp", "monitor", "global", "rib", log=tmp_path / "monitor.log", stdout=seen)
+    peers = (session("192.0.2.3", "192.0.2.1", GOBGP_AS, md5=MD5, ttl_security=1),)
+    site = Site(stack, net, "site", tmp_path, site_settings("ams", "192.0.2.1", OWN_AS, peers))
+    site.see()
+    until(lambda: len(seen.read_text().splitlines()) == 1, "the route is seen")
+    began = time.monotonic()
+    site.see(drained=True)
+    until(lambda: len(seen.read_text().splitlines()) == 3, "65535:0 and the end are seen")
+    assert time.monotonic() - began >= 1.0, "routers have drain_seconds to move the traffic"
+    first, second, third = seen.read_text().splitlines()
+    assert f" [ROUTE] {FOUR} via 192.0.2.1 aspath [{OWN_AS}]" in first
+    assert "Med: 100" in first
+    assert "Communities" not in first
+    assert f" [ROUTE] {FOUR} " in second
+    assert "{Communities: planned-shut}" in second, "GoBGP's word for 65535:0"
+    assert f"{OWN_AS} {OWN_AS} {OWN_AS}" in second
+    assert f" [DELROUTE] {FOUR} " in third
+
+
+NAMES = ("ams", "nyc", "sgp")
+CLIENT = "192.0.2.100"
+
+
+class Pings:
+    """Datagrams to the service address each 5 ms from the client's namespace: (sequence, who answered or None)."""
+
+    PROGRAM = """
+import socket, sys, time
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(1.0)
+n = 0
+while True:
+    n += 1
+    s.sendto(b"%d" % n, (sys.argv[1], int(sys.argv[2])))
+    try:
+        while True:
+            who, number = s.recv(100).split()
+            if int(number) == n: break
+        print(n, who.decode(), flush=True)
+    except TimeoutError:
+        print(n, "lost", flush=True)
+    time.sleep(0.005)
+"""
+
+    def __init__(self, stack: Stack, net: Segment, folder: Path) -> None:
+        self._file = folder / "pings"
+        words = (sys.executable, "-c", self.PROGRAM, SERVICE, str(ECHO_PORT))
+        start(stack, net, "client", *words, log=folder / "client.log", stdout=self._file)
+
+    def answers(self) -> list[str]:
+        return [line.split()[1] for line in self._file.read_text().splitlines() if len(line.split()) == 2]
+
+    def more(self, count: int) -> list[str]:
+        """The next so many from now on; the one under way is not counted."""
+        before = len(self.answers()) + 1
+        until(lambda: len(self.answers()) >= before + count, "pings go on")
+        return self.answers()[before : before + count]
+
+
+def test_three_sites_behind_one_router_and_the_right_one_answers(stack: Stack, tmp_path: Path) -> None:
+    sites = {name: f"192.0.2.{number}" for number, name in enumerate(NAMES, 1)}
+    hosts = {name: (f"{address}/24",) for name, address in sites.items()}
+    net = stack.enter_context(segment(hosts | {"router": ("192.0.2.254/24",), "client": (f"{CLIENT}/24",)}))
+    for setting in ("ip_forward=1", "conf.all.send_redirects=0", "conf.eth0.send_redirects=0", "conf.all.rp_filter=0"):
+        subprocess.run(net.inside("router", "sysctl", "-qw", f"net.ipv4.{setting}"), check=True)
+    subprocess.run(net.inside("client", "ip", "route", "add", FOUR, "via", "192.0.2.254"), check=True)
+    sessions = "\n".join(
+        f"protocol bgp {name} {{ local 192.0.2.254 as {BIRD_AS}; neighbor {address} as {64500 + number}; passive on; "
+        "hold time 9; error wait time 1, 2; ipv4 { import all; export none; }; }"
+        for number, (name, address) in enumerate(sites.items(), 1)
+    )
+    router = Bird(stack, net, "router", tmp_path, "protocol kernel { ipv4 { export all; }; }\n" + sessions)
+    made: dict[str, Site] = {}
+    for number, (name, address) in enumerate(sites.items(), 1):
+        # The router takes the shortest path: ams, then nyc, then sgp.
+        policy = AttributesByState(normal=Attributes(prepend=number - 1), drained=Attributes(prepend=9))
+        peers = (session("192.0.2.254", address, BIRD_AS),)
+        made[name] = Site(
+            stack, net, name, tmp_path, site_settings(name, address, 64500 + number, peers, attributes=policy)
+        )
+        made[name].see()
+
+    def best() -> str | None:
+        found = router.route(FOUR)
+        return found.next_hop if found is not None else None
+
+    def moved(name: str) -> None:
+        until(lambda: best() == sites[name], f"the best path leads to {name}")
+        route = f"via {sites[name]}"
+        until(lambda: route in run(net, "router", "ip", "route", "show", FOUR), f"the kernel follows to {name}")
+
+    until(lambda: router.ask(f"show route for {FOUR}").count("unicast") == 3, "three sites announce")
+    moved("ams")
+    pings = Pings(stack, net, tmp_path)
+    assert pings.more(20) == ["ams"] * 20
+    steps: list[tuple[str, Callable[[], None]]] = [
+        ("nyc", lambda: made["ams"].see(drained=True)),  # told first, then withdrawn
+        ("sgp", lambda: made["nyc"].see(Health.DOWN)),  # withdrawn at once
+        ("nyc", lambda: made["nyc"].see()),
+        ("ams", lambda: made["ams"].see()),
+    ]
+    expected = ["ams"]
+    for name, step in steps:
+        step()
+        moved(name)
+        expected.append(name)
+        assert pings.more(20) == [name] * 20
+    answers = pings.answers()
+    changes = [name for before, name in zip(["", *answers], answers, strict=False) if name != before]
+    assert answers.count("lost") == 0
+    assert changes == expected, "each move once, never back and forth"
