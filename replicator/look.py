@@ -5,11 +5,14 @@ new, or another one than it was, is to be looked through. A path that is being l
 others have read our journal, what it says is a tree: a folder is announced before what is in it, and gone after it.
 """
 
+import itertools
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from anycastle.errors import AnycastleError
+from anycastle.replicator.beneath import NotBeneath, folder_beneath
 from anycastle.replicator.disk import Skipped, StillChanging, Tree, TreeError
 from anycastle.replicator.entry import PATH_BYTES_MAX, Kind
 from anycastle.replicator.ledger import Ledger
@@ -22,6 +25,8 @@ log = logging.getLogger("anycastle.replicator.look")
 
 HELD_SECONDS_MAX = 2.0
 """A writer that needs longer is taken for one that never closes."""
+CHILDREN_MAX = 5000
+"""Of a folder that is made again; one with more below it is not emptied and made again between two looks."""
 FAILED_MAX = 1000
 """Remembered by name; all are counted."""
 MTIME_NS_MAX = 2**63 - 1
@@ -131,6 +136,9 @@ class Look:
             raise _BeingLanded(f"{path[:200]!r} is being landed")
         known = self._ledger.local(self._group, path)
         change = self._look(path, known)
+        if path == asked and known is not None and known.kind is Kind.FOLDER and (gone := self._children_gone(path)):
+            # Removed with all that was in it and made again at once, it may have the same inode number.
+            seen.more[path], seen.under[path] = gone, asked
         if change is None:
             return
         if change.kind is not Kind.ABSENT:
@@ -141,10 +149,22 @@ class Look:
         seen.changes.append(change)
         seen.under[path] = asked
         if twins := self._twins(path, known, change):
-            seen.more[path] = twins
+            seen.more[path] = (*seen.more.get(path, ()), *twins)
         if change.kind is Kind.FOLDER and self._is_news(path, was_folder and _same_folder(known, change)):
             found = scan(self._tree, self._ledger, self._group, below=path)
             seen.more[path] = (*seen.more.get(path, ()), *(each for each in found if each != path))
+
+    def _children_gone(self, folder: bytes) -> tuple[bytes, ...]:
+        """What the ledger has in a folder, which is not there. O(what is below), at most CHILDREN_MAX."""
+        prefix = folder + b"/" if folder else b""
+        try:
+            with folder_beneath(self._tree.descriptor, folder) as descriptor:
+                there = {os.fsencode(name) for name in os.listdir(descriptor)}
+        except (OSError, NotBeneath):
+            return ()  # gone, or no folder any more: then that is what is seen
+        below = itertools.islice(self._ledger.keys_below(self._group, prefix), CHILDREN_MAX)
+        known = dict.fromkeys(path[len(prefix) :].partition(b"/")[0] for path, _ in below)
+        return tuple(prefix + name for name in known if name not in there)
 
     def _is_news(self, folder: bytes, same: bool) -> bool:
         """What is in a folder has to be looked for: a new one, unless it was found by a scan, which saw that too."""

@@ -200,6 +200,16 @@ async def test_folder_deleted_with_its_content(site: Site) -> None:
     assert {kind for _, kind in after} == {Kind.ABSENT}
 
 
+async def test_a_folder_made_again_with_its_inode_number_is_not_taken_for_full(site: Site) -> None:
+    """Filesystems give numbers again at once; events of what was in the former folder name nothing any more."""
+    grow(site.root / "x")
+    await barrier(site)
+    for inside in (site.root / "x").iterdir():
+        shutil.rmtree(inside) if inside.is_dir() else inside.unlink()
+    seen = site.content.settle.looks.observe([b"x"])
+    assert set(seen.more[b"x"]) == {os.fsencode(f"x{end}") for end in ALL if end.count("/") == 1}
+
+
 async def test_what_was_deleted_while_down_is_a_delete(site: Site) -> None:
     grow(site.root / "x")
     (site.root / "kept").write_bytes(b"kept")
