@@ -8,6 +8,7 @@ order in which they came; the first malformed frame ends the link; silence ends 
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -53,6 +54,15 @@ class Link:
         self._closing = asyncio.Event()
         self._scopes: set[asyncio.Timeout] = set()
         self._reason = ""
+
+    @property
+    def certificate(self) -> bytes | None:
+        """The peer's, in DER; None without TLS."""
+        return der_of(self._websocket)
+
+    @property
+    def queued_bytes(self) -> int:
+        return self._outbox.urgent_bytes + self._outbox.bulk_bytes
 
     async def open(self, hello: Hello, compatible: Callable[[Hello], str]) -> Hello:
         """Exchange Hellos; returns the peer's. Raises LinkFault, also when none comes in time."""
@@ -179,6 +189,12 @@ class Link:
                 raise FrameError(str(got.data))
             case _:
                 return None
+
+
+def der_of(connection: Socket | web.BaseRequest) -> bytes | None:
+    """The certificate that the peer showed in its handshake."""
+    tls: ssl.SSLObject | None = connection.get_extra_info("ssl_object")
+    return tls.getpeercert(binary_form=True) if tls is not None else None
 
 
 def _keep_kernel_queue_short(websocket: Socket) -> None:

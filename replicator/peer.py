@@ -35,13 +35,15 @@ from anycastle.replicator.body import (
     small_path,
 )
 from anycastle.replicator.body_thread import LARGE_BYTES, BodyReader, Where, pieces
+from anycastle.replicator.certificate import DAY_SECONDS
 from anycastle.replicator.edge_forward import FORWARD_PATH, ForwardError, ForwardRequest, raw_url
 from anycastle.replicator.event import LinkDown, LinkUp, Received
-from anycastle.replicator.link import CLOSE_SECONDS, Link, LinkFault, message_bytes_max
+from anycastle.replicator.identity import Identity
+from anycastle.replicator.link import CLOSE_SECONDS, Link, LinkFault, der_of, message_bytes_max
 from anycastle.replicator.listen import HTTP_LOG, bind_listener, serving
 from anycastle.replicator.message import Hello, Message
 from anycastle.replicator.pace import Pace
-from anycastle.replicator.pki import client_context, member_of, server_context, server_name
+from anycastle.replicator.pki import member_of, server_name
 from anycastle.replicator.settings import LinkSettings
 
 LINK_PATH = "/link"
@@ -51,6 +53,8 @@ LINK_GOOD_SECONDS = 5.0
 """A link that lasted so long makes the next redial quick again."""
 FETCH_SILENCE_SECONDS = 10.0
 CONNECT_SECONDS = 2.0
+FILES_LOOK_SECONDS = 2.0
+"""How often the TLS files are looked at for a change."""
 CONNECTIONS_MAX = 2000
 """On the members' listener; a client's request that is forwarded here takes one."""
 FIELD_BYTES_MAX = 64 * 1024
@@ -95,8 +99,7 @@ class Links:
         self._on_event = on_event
         self._bodies = bodies
         self._clock = clock
-        self._server_ssl = server_context(settings.tls)
-        self._client_ssl = client_context(settings.tls)
+        self.identity = Identity(settings.tls)
         self._paces = {member: Pace(settings.body_bytes_per_second) for member in settings.peers}
         self._fetches = asyncio.Semaphore(settings.fetches_max)
         self._fetch_threads = ThreadPoolExecutor(settings.fetches_max, "fetch")
@@ -105,6 +108,10 @@ class Links:
         self._listener: socket.socket | None = None
         self._session: aiohttp.ClientSession | None = None
         self._broken: asyncio.Future[None] | None = None
+
+    @property
+    def _client_ssl(self) -> ssl.SSLContext:
+        return self.identity.client
 
     @property
     def address(self) -> tuple[str, int]:
@@ -137,7 +144,7 @@ class Links:
                     [self._listener],
                     connections_max=CONNECTIONS_MAX,
                     shutdown_seconds=CLOSE_SECONDS,
-                    tls=self._server_ssl,
+                    tls=self.identity.server,
                 ),
                 self._new_session() as self._session,
             ):
@@ -152,10 +159,25 @@ class Links:
                 for member in sorted(self.settings.peers):
                     if self.settings.member < member:
                         group.create_task(self._dial(member))
+                group.create_task(self._look_at_files())
                 await broken
         finally:
             for link in tuple(self._links.values()):
                 link.close("this member stops")
+
+    async def _look_at_files(self) -> None:
+        """A renewed certificate is used by the next connection; who is trusted no longer is cut off at once."""
+        while True:
+            await asyncio.sleep(FILES_LOOK_SECONDS)
+            trouble = self.identity.trouble
+            if await asyncio.to_thread(self.identity.look):
+                ends = self.identity.certificates[0].valid_until - self._clock.wall()
+                _log.info("event=certificates-loaded days_left=%.0f", ends / DAY_SECONDS)
+                for link in tuple(self._links.values()):
+                    if not self.identity.trusts(link.certificate):
+                        link.close("its certificate is of an authority that is trusted no longer")
+            elif self.identity.trouble != trouble:
+                _log.warning("event=certificates-refused reason=%s", self.identity.trouble)
 
     def send(self, member: str, message: Message) -> bool:
         """Queue a message for a member; False when there is no link or its queue is full (try again later).
@@ -167,6 +189,11 @@ class Links:
 
     def connected(self) -> frozenset[str]:
         return frozenset(self._links)
+
+    def queued_bytes(self, member: str) -> int:
+        """What waits to go out to the member."""
+        link = self._links.get(member)
+        return link.queued_bytes if link is not None else 0
 
     async def fetch(
         self, member: str, group: str, digest: bytes, size: int, offset: int
@@ -186,6 +213,7 @@ class Links:
                     return
                 async with self._open_session().get(
                     self._url(member, body_path(group, digest)),
+                    ssl=self._client_ssl,
                     server_hostname=server_name(member),
                     headers={"Range": f"bytes={offset}-"} if offset else {},
                     timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS, sock_read=FETCH_SILENCE_SECONDS),
@@ -204,6 +232,7 @@ class Links:
             try:
                 async with self._open_session().post(
                     self._url(member, small_path(group)),
+                    ssl=self._client_ssl,
                     server_hostname=server_name(member),
                     data=b"".join(digests),
                     timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS, sock_read=FETCH_SILENCE_SECONDS),
@@ -226,6 +255,7 @@ class Links:
                 return await self._open_session().request(
                     request.method,
                     self._url(member, FORWARD_PATH + request.raw_path),
+                    ssl=self._client_ssl,
                     server_hostname=server_name(member),
                     headers=request.headers,
                     skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent", "Content-Type"),
@@ -241,9 +271,7 @@ class Links:
     def _new_session(self) -> aiohttp.ClientSession:
         source = self.settings.source_address
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                ssl=self._client_ssl, local_addr=(source, 0) if source is not None else None, limit=0
-            ),
+            connector=aiohttp.TCPConnector(local_addr=(source, 0) if source is not None else None, limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
@@ -279,6 +307,7 @@ class Links:
                 async with asyncio.timeout(self.settings.hello_timeout_seconds):
                     websocket = await self._open_session().ws_connect(
                         self._url(member, LINK_PATH),
+                        ssl=self._client_ssl,
                         server_hostname=server_name(member),
                         max_msg_size=message_bytes_max(self.settings),
                         timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_SECONDS),
@@ -299,6 +328,9 @@ class Links:
             self.refused["stranger"] += 1
             self._tell(str(member), "stranger", "its certificate names no member that we know")
             return web.Response(status=403, text="not a member\n", headers={"Connection": "close"})
+        if not self.identity.trusts(der_of(request)):  # a connection from before the authority was taken away
+            self.refused["untrusted"] += 1
+            return web.Response(status=403, text="not trusted any longer\n", headers={"Connection": "close"})
         path = request.raw_path
         if path == LINK_PATH:
             return await self._accept(member, request)

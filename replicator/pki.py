@@ -73,6 +73,33 @@ def init(folder: Path, *, name: str = "anycastle") -> Path:
 
 def issue(folder: Path, member: str) -> tuple[Path, Path]:
     """Make a key and certificate for `member`, signed by the folder's authority; returns (certificate, key) paths."""
+    certificate, key = _make(folder, member)
+    certificate_path, key_path = folder / f"{member}.pem", folder / f"{member}.key"
+    _write_key(key_path, key)
+    return _write_certificate(certificate_path, certificate), key_path
+
+
+def renew(folder: Path, member: str) -> tuple[Path, Path]:
+    """The same in the place of what was issued before, each file replaced in whole. The authority stays as it is.
+
+    A running member that looks between the two keeps what it has until both are there.
+    """
+    certificate, key = _make(folder, member)
+    paths = certificate_path, key_path = folder / f"{member}.pem", folder / f"{member}.key"
+    for path in paths:
+        if not path.is_file():
+            raise PkiError(f"{path} is not there: expected what `anycastle pki issue` made")
+    aside = folder / f".{member}.key.new", folder / f".{member}.pem.new"
+    for path in aside:
+        path.unlink(missing_ok=True)  # of a renewal that was broken off
+    _write_key(aside[0], key)
+    _write_certificate(aside[1], certificate)
+    os.replace(aside[0], key_path)
+    os.replace(aside[1], certificate_path)
+    return paths
+
+
+def _make(folder: Path, member: str) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
     san = server_name(member)
     authority, authority_key = _load_authority(folder)
     key = ec.generate_private_key(ec.SECP256R1())
@@ -90,9 +117,7 @@ def issue(folder: Path, member: str) -> tuple[Path, Path]:
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer_key), critical=False)
     )
-    key_path = folder / f"{member}.key"
-    _write_key(key_path, key)
-    return _write_certificate(folder / f"{member}.pem", builder.sign(authority_key, hashes.SHA256())), key_path
+    return builder.sign(authority_key, hashes.SHA256()), key
 
 
 def server_context(tls: Tls) -> ssl.SSLContext:
@@ -185,3 +210,5 @@ def _write_new(path: Path, data: bytes, *, mode: int) -> None:
         raise PkiError(f"{path}: expected to make a new file: {error.strerror}") from error
     with open(descriptor, "wb") as file:
         file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

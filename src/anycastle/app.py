@@ -471,7 +471,8 @@ class Member:
 
     def levels(self) -> dict[str, dict[str, int]]:
         """Part -> what -> how it stands now."""
-        found = {"replicator": self.replica.levels()} | self.round_trips.levels()
+        left = self.links.identity.seconds_left(wall=self.clock.wall())
+        found = {"replicator": self.replica.levels() | {"certificate_left_seconds": int(left)}} | self.round_trips.levels()
         if self.announcer is not None:
             kinds = {hold.kind for hold in self.announcer.holds()}
             found["bgp"] = {f"routes_{kind}_bool": int(kind in kinds) for kind in ("frozen", "refused")}

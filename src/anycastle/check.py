@@ -9,8 +9,6 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from cryptography import x509
-
 from anycastle.bgp.process import program
 from anycastle.bgp.rundir import account
 from anycastle.config import Config, ConfigError, MemberConfig, overlap, read_config
@@ -22,7 +20,8 @@ from anycastle.dns.settings import DnsSettings, GeoSettings
 from anycastle.dns.tables import ZonesError, build_tables
 from anycastle.errors import AnycastleError
 from anycastle.replicator.edge_verdict import account_ids
-from anycastle.replicator.pki import server_context, server_name
+from anycastle.replicator.identity import Identity
+from anycastle.replicator.pki import server_name
 from anycastle.replicator.settings import GroupSettings, Tls
 
 
@@ -152,32 +151,13 @@ def _certificate_problems(tls: Tls, member: str) -> list[str]:
     if missing:
         return [f"{file} is not there: expected what `anycastle pki` makes" for file in missing]
     try:
-        server_context(tls)
         return list(_identity_problems(tls, member))
     except AnycastleError as error:
         return [str(error)]
 
 
 def _identity_problems(tls: Tls, member: str) -> Iterable[str]:
-    """The others would turn such a certificate away, or take us for somebody else."""
-    certificate = x509.load_pem_x509_certificate(tls.certificate.read_bytes())
-    authorities = x509.load_pem_x509_certificates(tls.authority.read_bytes())
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        named = names.get_values_for_type(x509.DNSName)
-    except x509.ExtensionNotFound:
-        named = []
-    if named != [server_name(member)]:
-        yield f"{tls.certificate} names {', '.join(named) or 'nobody'}: expected {server_name(member)}"
-    if not any(_signed_by(certificate, authority) for authority in authorities):
-        yield f"{tls.certificate} is not signed by {tls.authority}: expected both from the same `anycastle pki init`"
-
-
-def _signed_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
-    from cryptography.exceptions import InvalidSignature
-
-    try:
-        certificate.verify_directly_issued_by(authority)
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return True
+    """The others would turn such a certificate away, or take us for somebody else. Raises PkiError."""
+    own = Identity(tls).certificates[0]
+    if own.names != (server_name(member),):
+        yield f"{tls.certificate} names {', '.join(own.names) or 'nobody'}: expected {server_name(member)}"

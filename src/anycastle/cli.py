@@ -109,6 +109,14 @@ def _add_pki(commands_of: "argparse._SubParsersAction[argparse.ArgumentParser]")
     issue.add_argument("folder", type=Path, metavar="FOLDER", help="the authority's; MEMBER.pem and .key are put there")
     issue.add_argument("member", metavar="MEMBER", help="a name in cluster.members")
     issue.set_defaults(run=commands.pki_issue)
+    renew = verbs.add_parser("renew", help="make a member's key and certificate anew, in place of the old ones")
+    renew.add_argument("folder", type=Path, metavar="FOLDER", help="the authority's, with MEMBER.pem and MEMBER.key")
+    renew.add_argument("member", metavar="MEMBER", help="a name in cluster.members")
+    renew.set_defaults(run=commands.pki_renew)
+    show = verbs.add_parser("show", help="names, validity, days left, fingerprint; status 1 if one ends within 30 days")
+    show.add_argument("files", type=Path, nargs="+", metavar="FILE", help="certificates, or folders of them")
+    show.add_argument("--json", action="store_true", help="print one object")
+    show.set_defaults(run=commands.pki_show)
 
 
 def _serve(options: argparse.Namespace) -> int:

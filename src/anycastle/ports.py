@@ -257,7 +257,8 @@ class Ports:
         ]
         unraised = self._member.tables.unraised.values() if self._member.tables is not None else ()
         held = [f"routes are {hold.kind}: {hold.reason}" for hold in hold_reports(self._member)]
-        notes = (self._member.reload_refused, *held, *unraised, step, *watched, *scans)
+        ends = self._member.links.identity.faults(wall=self._member.clock.wall())
+        notes = (self._member.reload_refused, *held, *unraised, step, *ends, *watched, *scans)
         return tuple(note for note in notes if note)
 
     # -- small things ---------------------------------------------------------------------------------------------

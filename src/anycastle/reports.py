@@ -40,6 +40,7 @@ def link_reports(member: Member, *, now: float) -> tuple[LinkReport, ...]:
             state="up" if peer in connected else "down",
             reason="" if peer in connected else "no link; it is dialled again and again",
             since_seconds=now - member.link_since.get(peer, member.started),
+            queued_bytes=member.links.queued_bytes(peer),
         )
         for peer in sorted(member.settings.link.peers)
     )

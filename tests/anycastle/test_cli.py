@@ -105,6 +105,25 @@ def test_pki_makes_what_check_wants_and_never_replaces_it(two: Members, tmp_path
         assert "File exists" in done.err
 
 
+def test_pki_renews_and_shows(tmp_path: Path) -> None:
+    anycastle("pki", "init", tmp_path)
+    anycastle("pki", "issue", tmp_path, "ams")
+    before = anycastle("pki", "show", tmp_path, "--json").json["certificates"]
+    assert [(each["kind"], each["names"]) for each in before] == [
+        ("member", ["ams.member.anycastle"]),
+        ("authority", ["anycastle members"]),
+    ]
+    assert 824 < before[0]["days_left"] <= 825
+    assert anycastle("pki", "renew", tmp_path, "ams").status == 0
+    shown = anycastle("pki", "show", tmp_path / "ams.pem")
+    assert shown.status == 0
+    assert "ams.member.anycastle" in shown.out
+    assert before[0]["fingerprint"] not in shown.out
+    nothing = anycastle("pki", "show", tmp_path / "ams.key")
+    assert (nothing.status, nothing.out) == (2, "")
+    assert "ams.key: expected certificates in PEM" in nothing.err
+
+
 @pytest.mark.parametrize("member", ["../x", "A", ""])
 def test_pki_refuses_names_that_are_none(tmp_path: Path, member: str) -> None:
     anycastle("pki", "init", tmp_path / "pki")

@@ -92,6 +92,18 @@ def test_nothing_is_overwritten(authority: Path) -> None:
     assert {path.name: path.read_bytes() for path in authority.iterdir()} == before
 
 
+def test_renewing_replaces_both_files_and_nothing_else(authority: Path) -> None:
+    before = {path.name: path.read_bytes() for path in authority.iterdir()}
+    pki.renew(authority, "ams")
+    after = {path.name: path.read_bytes() for path in authority.iterdir()}
+    assert after.keys() == before.keys()
+    assert {name for name in after if after[name] != before[name]} == {"ams.pem", "ams.key"}
+    assert stat.S_IMODE((authority / "ams.key").stat().st_mode) == 0o600
+    handshake(pki.server_context(tls(authority, "ams")), pki.client_context(tls(authority, "nyc")), expecting="ams")
+    with pytest.raises(pki.PkiError, match=r"sgp\.pem is not there: expected what `anycastle pki issue` made"):
+        pki.renew(authority, "sgp")
+
+
 @pytest.mark.parametrize("member", ["", "AMS", "a.b", "-a", "a/b", "a" * 64, "a b", "ams\n"])
 def test_odd_names_are_refused(authority: Path, member: str) -> None:
     with pytest.raises(pki.PkiError, match="expected lower-case letters"):
