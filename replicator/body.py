@@ -1,5 +1,8 @@
 """Bodies between members: one GET of a byte range each, over the members' TLS.
 
+Whoever asks may take the content in pieces, each packed where that pays: 4 bytes in network order, of which the first
+bit says "packed" and the others how many bytes follow. A piece is at most CHUNK_BYTES long, packed or not.
+
 Laws: a body is asked for by its digest and checked against it by whoever lands it, so a wrong one costs time only; a
 fetch that did not bring all that it promised says so (FetchError), and the caller goes on from where it stopped.
 """
@@ -18,6 +21,7 @@ from anycastle.errors import AnycastleError
 from anycastle.replicator.link_frame import DIGEST_BYTES
 from anycastle.replicator.listen import cut
 from anycastle.replicator.pace import Pace
+from anycastle.replicator.packing import Packing, PackingError, unpack
 
 CHUNK_BYTES = 256 * 1024
 BODY_PATH = "/body/"
@@ -34,6 +38,11 @@ _PATH = re.compile(rf"{BODY_PATH}([^/]{{1,128}})/([0-9a-f]{{{2 * DIGEST_BYTES}}}
 _SMALL_PATH = re.compile(rf"{SMALL_PATH}([^/]{{1,128}})")
 _LENGTH_BYTES = 4
 _ABSENT = b"\xff" * _LENGTH_BYTES
+PIECES = "application/x-anycastle-pieces"
+LENGTH = "X-Anycastle-Length"
+"""How many bytes of content the pieces hold."""
+PACKED = 1 << 31
+
 _RANGE = re.compile(r"bytes=([0-9]{1,19})-")
 
 
@@ -43,6 +52,12 @@ class FetchError(AnycastleError):
 
 def body_path(group: str, digest: bytes) -> str:
     return f"{BODY_PATH}{quote(group, safe='')}/{digest.hex()}"
+
+
+def asked(offset: int, *, packed: bool) -> dict[str, str]:
+    """The headers of a fetch."""
+    headers = {"Range": f"bytes={offset}-"} if offset else {}
+    return headers | {"Accept": PIECES} if packed else headers
 
 
 async def serve_body(request: web.BaseRequest, bodies: BodySource, pace: Pace, clock: Clock) -> web.StreamResponse:
@@ -76,13 +91,19 @@ async def _stream(
     if offset > size:
         return web.Response(status=416, headers={"Content-Range": f"bytes */{size}"})
     response = web.StreamResponse(status=206 if offset else 200)
-    response.content_type = "application/octet-stream"
-    response.content_length = size - offset
+    in_pieces = request.headers.get("Accept") == PIECES
+    if in_pieces:
+        response.content_type = PIECES
+        response.headers[LENGTH] = str(size - offset)
+        response.enable_chunked_encoding()
+    else:
+        response.content_type = "application/octet-stream"
+        response.content_length = size - offset
     if offset:
         response.headers["Content-Range"] = f"bytes {offset}-{max(offset, size - 1)}/{size}"
     try:
         await response.prepare(request)
-        await _send(request, response, descriptor, offset, pace, clock)
+        await _send(request, response, descriptor, (offset, size), pace, clock, Packing() if in_pieces else None)
         await response.write_eof()
     except OSError:
         cut(request)
@@ -90,20 +111,37 @@ async def _stream(
 
 
 async def _send(
-    request: web.BaseRequest, response: web.StreamResponse, descriptor: int, offset: int, pace: Pace, clock: Clock
+    request: web.BaseRequest,
+    response: web.StreamResponse,
+    descriptor: int,
+    span: tuple[int, int],
+    pace: Pace,
+    clock: Clock,
+    packing: Packing | None,
 ) -> None:
-    size = offset + (response.content_length or 0)
-    piece_bytes = pace.piece_bytes(CHUNK_BYTES)
+    offset, size = span
     while offset < size:
-        piece = await asyncio.to_thread(os.pread, descriptor, min(piece_bytes, size - offset), offset)
-        if not piece:
+        most = min(pace.piece_bytes(CHUNK_BYTES), size - offset)
+        count, piece = await asyncio.to_thread(_read_piece, descriptor, most, offset, packing)
+        if not count:
             cut(request)  # the file became shorter while it was sent
             break
         delay = pace.delay(len(piece), now=clock.now())
         if delay:
             await asyncio.sleep(delay)
         await response.write(piece)
-        offset += len(piece)
+        offset += count
+
+
+def _read_piece(descriptor: int, most: int, offset: int, packing: Packing | None) -> tuple[int, bytes]:
+    """How many bytes of the content, and what to send for them."""
+    piece = os.pread(descriptor, most, offset)
+    if packing is None:
+        return len(piece), piece
+    packed = packing.pack(piece)
+    if packed is None:
+        return len(piece), len(piece).to_bytes(4) + piece
+    return len(piece), (len(packed) | PACKED).to_bytes(4) + packed
 
 
 def small_path(group: str) -> str:
@@ -174,6 +212,10 @@ async def read_body(response: aiohttp.ClientResponse, *, size: int, offset: int)
     """The chunks of an answer to a fetch, at most CHUNK_BYTES each. Raises FetchError unless all of it comes."""
     if response.status != (206 if offset else 200):
         raise FetchError(f"answered {response.status} {response.reason}")
+    if response.content_type == PIECES:
+        async for piece in _read_pieces(response, size=size, offset=offset):
+            yield piece
+        return
     if response.content_length != size - offset:
         raise FetchError(f"has {response.content_length} bytes from {offset} on, expected {size - offset}")
     left = size - offset
@@ -182,3 +224,26 @@ async def read_body(response: aiohttp.ClientResponse, *, size: int, offset: int)
         yield chunk
     if left:
         raise FetchError(f"ended {left} bytes early")
+
+
+async def _read_pieces(response: aiohttp.ClientResponse, *, size: int, offset: int) -> AsyncIterator[bytes]:
+    left = size - offset
+    if response.headers.get(LENGTH) != str(left):
+        raise FetchError(f"has {response.headers.get(LENGTH)!s:.20} bytes from {offset} on, expected {left}")
+    while left:
+        try:
+            head = int.from_bytes(await response.content.readexactly(4))
+            count = head & ~PACKED
+            if not 0 < count <= CHUNK_BYTES:
+                raise FetchError(f"sent a piece of {count} bytes: expected 1 to {CHUNK_BYTES}")
+            piece = await response.content.readexactly(count)
+            if head & PACKED:
+                piece = unpack(piece, bytes_max=min(CHUNK_BYTES, left))
+        except asyncio.IncompleteReadError as error:
+            raise FetchError(f"ended {left} bytes early") from error
+        except PackingError as error:
+            raise FetchError(f"sent a piece that cannot be: {error}") from error
+        if not 0 < len(piece) <= left:
+            raise FetchError(f"sent {len(piece)} bytes where {left} were left")
+        left -= len(piece)
+        yield piece

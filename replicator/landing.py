@@ -74,7 +74,7 @@ class Landing:
         self._insist = insist
         self._landed = landed
         self._near = Queue()
-        self._far = Queue()
+        self._far = Queue(smallest_first=True)
         self._left_over = True
         """The ledger holds jobs that are not in the queues."""
         self._turns = Turns()

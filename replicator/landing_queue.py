@@ -20,6 +20,7 @@ BODIES_BYTES_MAX = 64 * 1024 * 1024
 BATCH_JOBS_MAX = SMALL_MANY_MAX
 """Landed together; each holds a temp file open."""
 BATCH_BYTES_MAX = 8 * 1024 * 1024
+FAIR_TURNS = 4
 
 
 @dataclass(slots=True)
@@ -48,8 +49,10 @@ class Job:
 
 @dataclass(slots=True)
 class Queue:
-    """In the order of arrival, but for what is wanted."""
+    """In the order of arrival, or the smallest first; but what is wanted comes before."""
 
+    smallest_first: bool = False
+    """So that a large file never makes small ones wait; every fourth turn is the oldest's, so that it comes at all."""
     ready: dict[bytes, Job] = field(default_factory=dict)
     later: dict[bytes, tuple[float, Job]] = field(default_factory=dict)
     wanted: dict[bytes, None] = field(default_factory=dict)
@@ -58,6 +61,8 @@ class Queue:
     _due: list[tuple[float, int, bytes]] = field(default_factory=list)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
     _filled: asyncio.Event = field(default_factory=asyncio.Event)
+    _sizes: list[tuple[int, int, bytes]] = field(default_factory=list)
+    _turns: int = 0
 
     def __len__(self) -> int:
         return len(self.ready) + len(self.later)
@@ -66,8 +71,7 @@ class Queue:
         """Now; in the stead of whatever waits for the path."""
         self._forget(job.entry.path)
         self._keep_body(job)
-        self.ready[job.entry.path] = job
-        self._filled.set()
+        self._add(job)
 
     def put_back(self, job: Job, due: float) -> None:
         """Not before `due`; dropped when something newer waits for the path."""
@@ -102,25 +106,20 @@ class Queue:
         """The next one, if there is one."""
         path = next(iter(self.wanted), None)
         if path is None and not wanted_only:
-            path = next(iter(self.ready), None)
-        if path is None:
-            return None
-        self.wanted.pop(path, None)
-        job = self.ready.pop(path)
-        self.body_bytes -= len(job.body or b"")
-        return job
+            self._turns += bool(self.ready)
+            path = self._first() if self._turns % FAIR_TURNS else next(iter(self.ready), None)
+        return None if path is None else self._pop(path)
 
     def take_more(self, like: Callable[[Job], bool]) -> list[Job]:
         """Those that follow, up to the next that is not `like` them, as many as one batch holds besides the first."""
         jobs: list[Job] = []
         left = BATCH_BYTES_MAX
-        while self.ready and len(jobs) < BATCH_JOBS_MAX - 1:
-            job = self.ready[next(iter(self.wanted), next(iter(self.ready)))]
+        while len(jobs) < BATCH_JOBS_MAX - 1 and (path := next(iter(self.wanted), self._first())) is not None:
+            job = self.ready[path]
             left -= job.entry.size
             if left < 0 or not like(job):
                 break
-            self.take()
-            jobs.append(job)
+            jobs.append(self._pop(path))
         return jobs
 
     async def next(self, *, wanted_only: bool = False) -> Job:
@@ -132,8 +131,28 @@ class Queue:
 
     def _make_ready(self, path: bytes) -> None:
         _, job = self.later.pop(path)
-        self.ready[path] = job
+        self._add(job)
+
+    def _add(self, job: Job) -> None:
+        self.ready[job.entry.path] = job
+        if self.smallest_first:
+            heapq.heappush(self._sizes, (job.entry.size, next(self._numbers), job.entry.path))
         self._filled.set()
+
+    def _pop(self, path: bytes) -> Job:
+        self.wanted.pop(path, None)
+        job = self.ready.pop(path)
+        self.body_bytes -= len(job.body or b"")
+        return job
+
+    def _first(self) -> bytes | None:
+        """The smallest, or the oldest."""
+        while self._sizes:
+            size, _, path = self._sizes[0]
+            if path in self.ready and self.ready[path].entry.size == size:
+                return path
+            heapq.heappop(self._sizes)
+        return next(iter(self.ready), None)
 
     def _keep_body(self, job: Job) -> None:
         size = len(job.body or b"")

@@ -7,6 +7,7 @@ order in which they came; the first malformed frame ends the link; silence ends 
 
 import asyncio
 import contextlib
+import math
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -15,10 +16,13 @@ from contextlib import asynccontextmanager
 import aiohttp
 from aiohttp import web
 
+from anycastle.clock import Clock, SystemClock
 from anycastle.errors import AnycastleError
-from anycastle.replicator.link_frame import Assembler, FrameError, decode, encode, hello_fault, urgent
-from anycastle.replicator.message import Hello, Message
+from anycastle.replicator.link_frame import WHOLE, Assembler, FrameError, decode, encode, hello_fault, urgent
+from anycastle.replicator.message import Entries, Hello, Message
 from anycastle.replicator.outbox import Outbox
+from anycastle.replicator.pace import Pace
+from anycastle.replicator.packing import ZSTANDARD, Packing
 from anycastle.replicator.settings import LinkSettings
 
 Socket = web.WebSocketResponse | aiohttp.ClientWebSocketResponse
@@ -45,8 +49,25 @@ def message_bytes_max(settings: LinkSettings) -> int:
 class Link:
     """One link; made for a socket whose peer's certificate named `member`."""
 
-    def __init__(self, member: str, websocket: Socket, settings: LinkSettings) -> None:
+    def __init__(
+        self,
+        member: str,
+        websocket: Socket,
+        settings: LinkSettings,
+        pace: Pace | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """`pace` limits what is bulky; without it there is no limit."""
         self.member = member
+        self.saved_bytes = 0
+        """That packing did not have to send."""
+        self._pace = pace or Pace(None)
+        self._clock = clock or SystemClock()
+        self._bulk_at: float | None = None
+        """When the next piece may go; None when none has asked."""
+        self._packs = False
+        self._packings = {False: Packing(), True: Packing()}
+        """With bodies and without: one pays as a rule, the other seldom."""
         self._websocket = websocket
         self._settings = settings
         self._outbox = Outbox(queue_bytes_max=settings.queue_bytes_max)
@@ -81,12 +102,17 @@ class Link:
         assert isinstance(theirs, Hello)
         if fault := compatible(theirs):
             raise LinkFault("roster", fault)
+        self._packs = ZSTANDARD in hello.packing and ZSTANDARD in theirs.packing
         return theirs
 
     def send(self, message: Message) -> bool:
         """Queue a message; False when its queue is full. Raises FrameError when it is longer than a frame may be."""
         frame = encode(message, frame_bytes_max=self._settings.frame_bytes_max)
-        return self._outbox.put(frame, urgent=urgent(message))
+        if not self._packs or not isinstance(message, Entries) or not self._outbox.has_room(len(frame)):
+            return self._outbox.put(frame, urgent=urgent(message))
+        packed = self._packings[bool(message.bodies)].pack(frame)
+        self.saved_bytes += len(frame) - len(packed) if packed is not None else 0
+        return self._outbox.put(packed or frame, urgent=False, packed=packed is not None)
 
     async def run(self, on_message: Callable[[Message], None]) -> str:
         """Speak until the link ends; returns why it ended. Raises LinkFault when the peer broke the rules."""
@@ -137,18 +163,26 @@ class Link:
             while True:
                 if await self._send_next():
                     continue
+                held = max(0.0, self._bulk_at - self._clock.now()) if self._bulk_at is not None else math.inf
                 try:
-                    async with asyncio.timeout(ping_seconds):
+                    async with asyncio.timeout(min(ping_seconds, held)):
                         await self._outbox.filled()
                 except TimeoutError:
-                    await self._websocket.ping()
+                    if held > ping_seconds:
+                        await self._websocket.ping()
         except (OSError, aiohttp.ClientError) as error:
             self._reason = self._reason or f"sending failed: {error}"
 
     async def _send_next(self) -> bool:
-        data = self._outbox.take()
+        if self._bulk_at is None and (count := self._outbox.next_bulk_bytes()):
+            now = self._clock.now()
+            self._bulk_at = now + self._pace.delay_first(count, now=now)
+        due = self._bulk_at is not None and self._bulk_at <= self._clock.now()
+        data = self._outbox.take(bulk=due)
         if data is None:
             return False
+        if data[:1] != WHOLE:
+            self._bulk_at = None
         await self._websocket.send_bytes(data)
         return True
 

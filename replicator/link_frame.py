@@ -4,7 +4,8 @@ Laws: a frame is at most `frame_bytes_max` long, in either direction; what `deco
 below their root, sequence numbers are dense and fit SQLite, times are finite), so nobody behind it checks again; bulk
 frames travel in small pieces, so that a lease never waits behind more than one piece however thin the line.
 
-One WebSocket message is one tag byte and: a whole urgent frame, a piece of a bulk frame, or its last piece.
+One WebSocket message is one tag byte and: a whole urgent frame, a piece of a bulk frame, or its last piece, whose tag
+says whether the frame was packed (which the receiver has offered in its Hello).
 """
 
 import math
@@ -29,12 +30,13 @@ from anycastle.replicator.message import (
     Message,
     Vectors,
 )
+from anycastle.replicator.packing import PackingError, unpack
 
 PIECE_BYTES = 16 * 1024
 """Crosses a 64 kbit/s line in two seconds: less than a lease term and than the silence that closes a link."""
 SEQ_MAX = 2**63 - 1
 DIGEST_BYTES = 32
-WHOLE, PIECE, LAST = b"w", b"p", b"l"
+WHOLE, PIECE, LAST, LAST_PACKED = b"w", b"p", b"l", b"z"
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
@@ -99,7 +101,7 @@ class Assembler:
             raise FrameError(f"a frame of more than {self._frame_bytes_max} bytes")
         if tag == WHOLE:
             return body
-        if tag not in (PIECE, LAST):
+        if tag not in (PIECE, LAST, LAST_PACKED):
             raise FrameError(f"tag {tag!r}: expected whole, piece or last")
         if not body:
             raise FrameError("an empty piece")
@@ -108,7 +110,13 @@ class Assembler:
             return None
         frame = bytes(self._partial)
         self._partial.clear()
-        return frame
+        return frame if tag == LAST else self._unpack(frame)
+
+    def _unpack(self, frame: bytes) -> bytes:
+        try:
+            return unpack(frame, bytes_max=self._frame_bytes_max)
+        except PackingError as error:
+            raise FrameError(str(error)) from error
 
 
 def _check(message: Message) -> None:

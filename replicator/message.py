@@ -22,6 +22,8 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     incarnation: int
     members: tuple[str, ...]
     members_previous: tuple[str, ...]
+    packing: tuple[str, ...] = ()
+    """How the sender can unpack what is bulky (`packing`)."""
 
 
 class LeaseRequest(msgspec.Struct, frozen=True, tag="lease?"):

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import socket
 import ssl
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from contextlib import aclosing
 from random import SystemRandom
 
 import aiohttp
+import msgspec
 from aiohttp import web
 from yarl import URL
 
@@ -27,6 +29,7 @@ from anycastle.replicator.body import (
     SMALL_PATH,
     BodySource,
     FetchError,
+    asked,
     body_path,
     read_body,
     read_small,
@@ -39,10 +42,11 @@ from anycastle.replicator.certificate import DAY_SECONDS
 from anycastle.replicator.edge_forward import FORWARD_PATH, ForwardError, ForwardRequest, raw_url
 from anycastle.replicator.event import LinkDown, LinkUp, Received
 from anycastle.replicator.identity import Identity
-from anycastle.replicator.link import CLOSE_SECONDS, Link, LinkFault, der_of, message_bytes_max
+from anycastle.replicator.link import CLOSE_SECONDS, Link, LinkFault, Socket, der_of, message_bytes_max
 from anycastle.replicator.listen import HTTP_LOG, bind_listener, serving
 from anycastle.replicator.message import Hello, Message
 from anycastle.replicator.pace import Pace
+from anycastle.replicator.packing import ZSTANDARD
 from anycastle.replicator.pki import member_of, server_name
 from anycastle.replicator.settings import LinkSettings
 
@@ -94,13 +98,15 @@ class Links:
         self.refused: Counter[str] = Counter()
         """Kind of fault -> how often a peer or stranger was turned away for it."""
         self.reconnects = 0
-        self._hello = hello
+        self._hello = msgspec.structs.replace(hello, packing=(ZSTANDARD,) if settings.compress else ())
         self._compatible = compatible
         self._on_event = on_event
         self._bodies = bodies
         self._clock = clock
         self.identity = Identity(settings.tls)
-        self._paces = {member: Pace(settings.body_bytes_per_second) for member in settings.peers}
+        self._paces = {
+            member: Pace(settings.body_bytes_per_second, settings.body_hours, self._hour) for member in settings.peers
+        }
         self._fetches = asyncio.Semaphore(settings.fetches_max)
         self._fetch_threads = ThreadPoolExecutor(settings.fetches_max, "fetch")
         self._links: dict[str, Link] = {}
@@ -190,6 +196,11 @@ class Links:
     def connected(self) -> frozenset[str]:
         return frozenset(self._links)
 
+    def saved_bytes(self, member: str) -> int:
+        """What packing did not have to send on the link that is up."""
+        link = self._links.get(member)
+        return link.saved_bytes if link is not None else 0
+
     def queued_bytes(self, member: str) -> int:
         """What waits to go out to the member."""
         link = self._links.get(member)
@@ -215,7 +226,7 @@ class Links:
                     self._url(member, body_path(group, digest)),
                     ssl=self._client_ssl,
                     server_hostname=server_name(member),
-                    headers={"Range": f"bytes={offset}-"} if offset else {},
+                    headers=asked(offset, packed=self.settings.compress),
                     timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS, sock_read=FETCH_SILENCE_SECONDS),
                     read_bufsize=CHUNK_BYTES,
                 ) as response:
@@ -316,7 +327,7 @@ class Links:
             except (aiohttp.ClientError, OSError, ssl.SSLError) as error:
                 self._tell(member, "unreachable", f"{error or type(error).__name__}")
             else:
-                await self._speak(Link(member, websocket, self.settings))
+                await self._speak(self._link(member, websocket))
             self.reconnects += 1
             failures = 0 if self._clock.now() - began > LINK_GOOD_SECONDS else failures + 1
             delay = min(REDIAL_SECONDS_MAX, REDIAL_SECONDS_MIN * 2 ** min(failures, 10))
@@ -350,8 +361,15 @@ class Links:
             self.refused["dial"] += 1
             return web.Response(status=400, text="expected a WebSocket, from the member with the lesser name\n")
         await websocket.prepare(request)
-        await self._speak(Link(member, websocket, self.settings))
+        await self._speak(self._link(member, websocket))
         return websocket
+
+    def _link(self, member: str, websocket: Socket) -> Link:
+        return Link(member, websocket, self.settings, self._paces[member], self._clock)
+
+    def _hour(self) -> int:
+        """Of the day, as clocks on the wall have it here."""
+        return time.localtime(self._clock.wall()).tm_hour
 
     async def _speak(self, link: Link) -> None:
         """Everything from the Hello to the end of one link."""

@@ -63,6 +63,21 @@ class Lease:
     """Bound on the rate difference of any two members' clocks."""
 
 
+@dataclass(frozen=True, slots=True)
+class HourRate:
+    """Another limit from one full hour to another, as the clock on the wall has it; over midnight when first > end."""
+
+    first: int
+    end: int
+    """Not within; 0 to 24."""
+    bytes_per_second: int | None
+
+    def covers(self, hour: int) -> bool:
+        if self.first < self.end:
+            return self.first <= hour < self.end
+        return hour >= self.first or hour < self.end
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkSettings:
     """How this member talks to the others."""
@@ -78,7 +93,11 @@ class LinkSettings:
     queue_bytes_max: int = 32 * 1024 * 1024
     """Waiting for one peer; beyond it the sender is told to stop (back-pressure), nothing is dropped."""
     body_bytes_per_second: int | None = None
-    """Limit for the bodies that one peer may pull from here; None is no limit."""
+    """Limit of what goes to each peer, bodies and announcements (urgent messages not); None is no limit."""
+    body_hours: tuple[HourRate, ...] = ()
+    """Other limits at hours of the day."""
+    compress: bool = True
+    """What is bulky is packed for peers that can unpack it."""
     fetches_max: int = 4
     """Bodies pulled at the same time."""
     hello_timeout_seconds: float = 5.0

@@ -236,6 +236,8 @@ class Config:
             ),
             source_address=local.link_source,
             body_bytes_per_second=local.body_rate,
+            body_hours=local.body_rate_hours,
+            compress=local.compress,
         )
 
     def _dns(self, member: str, site: SitePart | None, faults: list[Fault]) -> DnsSettings | None:

@@ -15,22 +15,45 @@ from anycastle.config_read import Expected, NamedFile, Table
 from anycastle.config_routes import BgpPart, read_bgp
 from anycastle.dns.settings import NoneEligible, Policy, SteeredName
 from anycastle.health.settings import Check, DnsCheck, HttpCheck, Probe, TcpCheck
-from anycastle.replicator.settings import Isolated
+from anycastle.replicator.settings import HourRate, Isolated
 
 _NOWHERE = ("0.0.0.0", 1)
+
+
+_RATE_KEYS = ("body_rate", "body_rate_hours", "compress")
+_HOURS = re.compile(r"([01]\d|2[0-3])-([01]\d|2[0-4])")
+
+
+def _rate_hours(value: Any) -> tuple[HourRate, ...]:
+    """`{"08-20" = "5MB/s", "00-06" = "unlimited"}`: full hours of local time, from the first to before the second."""
+    expected = Expected('hours and rates such as { "08-20" = "5MB/s", "22-06" = "unlimited" }')
+    if not isinstance(value, dict):
+        raise expected
+    found: list[HourRate] = []
+    for hours, rate in value.items():
+        matched = _HOURS.fullmatch(hours)
+        if not matched or matched[1] == matched[2]:
+            raise expected
+        each = HourRate(int(matched[1]), int(matched[2]), None if rate == "unlimited" else v.bytes_per_second(rate))
+        if any(other.covers(hour) and each.covers(hour) for other in found for hour in range(24)):
+            raise Expected(f"each hour once, and {hours} has some that stand in another line too")
+        found.append(each)
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalPart:
     """What every member has, witness or site. Paths may hold `{site}`."""
 
-    KEYS: ClassVar[tuple[str, ...]] = ("state_dir", "link", "link_listen", "link_source", "body_rate", "dashboard")
+    KEYS: ClassVar[tuple[str, ...]] = ("state_dir", "link", "link_listen", "link_source", "dashboard", *_RATE_KEYS)
 
     state_dir: str
     link: tuple[str, int]
     link_listen: tuple[str, int]
     link_source: str | None
     body_rate: int | None
+    body_rate_hours: tuple[HourRate, ...]
+    compress: bool
     dashboard_listen: tuple[str, int] | None
     token_file: NamedFile | None
 
@@ -46,6 +69,8 @@ class LocalPart:
             link_listen=table.take("link_listen", v.listener, any_address),
             link_source=str(source) if source else None,
             body_rate=table.take("body_rate", v.bytes_per_second, None),
+            body_rate_hours=table.take("body_rate_hours", _rate_hours, ()),
+            compress=table.take("compress", v.boolean, True),
             dashboard_listen=dashboard_listen,
             token_file=token_file,
         )

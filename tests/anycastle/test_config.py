@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from anycastle.config import ConfigError, load_config, read_config
+from anycastle.config import Config, ConfigError, load_config, read_config
 from anycastle.dns.settings import Policy
+from anycastle.replicator.settings import HourRate
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "three-sites.toml"
 
@@ -153,6 +154,27 @@ def test_faults_leave_a_configuration_of_which_the_rest_can_be_looked_at(tmp_pat
     assert [fault.key for fault in found.in_order()] == ["groups.photos.copies", "zones[0]"]
     assert config.zones == ()
     assert config.for_member("ams").replica.groups[0].copies == 1
+
+
+def test_rates_by_the_hour(tmp_path: Path) -> None:
+    def read(hours: str) -> Config:
+        file = tmp_path / "a.toml"
+        file.write_text(EXAMPLE.read_text().replace("[sites.ams]\n", f"[sites.ams]\nbody_rate_hours = {hours}\n", 1))
+        return load_config(file)
+
+    link = read('{ "08-20" = "5 MB/s", "22-06" = "unlimited" }').for_member("ams").link
+    assert link.body_hours == (HourRate(8, 20, 5_000_000), HourRate(22, 6, None))
+    assert link.compress
+    for wrong, problem in (
+        ('{ "8-20" = "5MB/s" }', "expected hours and rates such as"),
+        ('{ "08-08" = "5MB/s" }', "expected hours and rates such as"),
+        ('"5MB/s"', "expected hours and rates such as"),
+        ('{ "08-20" = "5MB" }', "expected a rate such as"),
+        ('{ "08-20" = "5MB/s", "19-22" = "1MB/s" }', "expected each hour once, and 19-22 has some"),
+        ('{ "20-04" = "5MB/s", "03-05" = "1MB/s" }', "expected each hour once, and 03-05 has some"),
+    ):
+        with pytest.raises(ConfigError, match=problem):
+            read(wrong)
 
 
 def test_limits_of_the_nameserver(tmp_path: Path) -> None:

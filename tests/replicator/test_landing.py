@@ -172,6 +172,24 @@ async def test_a_pull_goes_on_at_another_holder_when_one_breaks_off(tmp_path: Pa
         assert temps(late.root) == []
 
 
+async def test_what_is_small_or_asked_for_does_not_wait_behind_what_is_large(tmp_path: Path) -> None:
+    limits = {"link": {"body_bytes_per_second": 5_000_000}}
+    async with cluster(tmp_path, ("ams", "nyc", "sgp"), **limits) as (one, other, late):
+        await late.stop()
+        for number in range(8):
+            (one.root / f"large{number}").write_bytes(os.urandom(2_500_000))
+        assert await one.fence() is None
+        (one.root / "asked").write_bytes(os.urandom(2_000_000))
+        (one.root / "small").write_bytes(os.urandom(300_000))
+        assert await one.fence() is None
+        await other.stop()
+        await late.start()
+        await until(lambda: late.ledger.newest(GROUP, b"asked"), "announced")
+        late.content.want(b"asked", b"")
+        await until(lambda: late.has_landed("asked") and late.has_landed("small"), "both have landed")
+        assert sum(late.has_landed(f"large{number}") for number in range(8)) <= 4, "20 MB take four seconds"
+
+
 async def test_wrong_bytes_are_refused_counted_and_asked_of_the_next_holder(tmp_path: Path) -> None:
     async with cluster(tmp_path, ("ams", "nyc", "sgp")) as (one, other, late):
         await late.stop()

@@ -106,3 +106,23 @@ def test_a_batch_is_bounded_in_jobs_and_bytes_and_takes_the_wanted_first() -> No
     for path in (b"a", b"b", b"c"):
         queue.put(Job(file_entry(path, large), large))
     assert len(queue.take_more(lambda each: each.light)) == 2
+
+
+def test_the_smallest_first_and_the_oldest_every_fourth_time() -> None:
+    queue = Queue(smallest_first=True)
+    for size in (9, 5, 7, 1, 8, 2, 6, 3, 4):
+        queue.put(Job(file_entry(b"%d" % size, bytes(size))))
+    queue.want(b"8")
+    assert [int(path) for path, _ in taken(queue)] == [8, 1, 2, 3, 9, 4, 5, 6, 7]
+
+
+def test_a_newer_entry_has_its_own_size() -> None:
+    queue = Queue(smallest_first=True)
+    queue.put(Job(file_entry(b"a", bytes(1))))
+    queue.put(Job(file_entry(b"b", bytes(5))))
+    queue.put(Job(file_entry(b"a", bytes(9), seq=2)))
+    assert taken(queue) == [(b"b", 1), (b"a", 2)]
+    queue.put_back(Job(file_entry(b"c", bytes(3))), 5.0)
+    queue.put(Job(file_entry(b"d", bytes(4))))
+    queue.revive(now=5.0)
+    assert taken(queue) == [(b"c", 1), (b"d", 1)]

@@ -110,7 +110,7 @@ async def test_a_new_link_replaces_an_older_one(authority: Path) -> None:
 
 
 async def test_urgent_overtakes_bulk_and_bulk_is_bounded(authority: Path) -> None:
-    settings = link_settings(authority, queue_bytes_max=4_000_000)
+    settings = link_settings(authority, queue_bytes_max=4_000_000, compress=False)
     ams, nyc = Member(settings["ams"]), Member(settings["nyc"])
     async with meshed(ams, nyc):
         accepted = 0
@@ -465,6 +465,64 @@ async def test_bodies_are_paced_for_each_peer(authority: Path, tmp_path: Path) -
         took = time.monotonic() - began
     assert both == [content, content]
     assert 1.0 <= took < 4.0  # 1.2 MB at 1 MB/s, less the first piece
+
+
+async def test_what_is_bulky_is_packed_between_members_that_both_can(authority: Path, tmp_path: Path) -> None:
+    settings = link_settings(authority)
+    settings["sgp"] = replace(settings["sgp"], compress=False)
+    shelf = Shelf(tmp_path)
+    text, photo = b"<p>a page of text</p>\n" * 50_000, os.urandom(700_000)
+    digests = shelf.put(text), shelf.put(photo)
+    members = [Member(each, bodies=shelf) for each in settings.values()]
+    async with meshed(*members):
+        ams, nyc, sgp = members
+        for other in ("nyc", "sgp"):
+            assert ams.links.send(other, entries(1, 200, 100_000))
+        for member in (nyc, sgp):
+            await until(member.received, "heard")
+            assert member.received()[0].message == entries(1, 200, 100_000)
+        assert ams.links.saved_bytes("nyc") > 90_000
+        assert ams.links.saved_bytes("sgp") == 0
+        for member in (ams, sgp):
+            for digest, content in zip(digests, (text, photo), strict=True):
+                assert await pulled(member.links, digest, len(content)) == content
+                assert await pulled(member.links, digest, len(content), 300_001) == content[300_001:]
+
+
+async def test_announcements_are_paced_too_and_urgent_ones_pass_them(authority: Path) -> None:
+    settings = link_settings(authority, body_bytes_per_second=400_000, compress=False)
+    ams, nyc = Member(settings["ams"]), Member(settings["nyc"])
+    async with meshed(ams, nyc):
+        began = time.monotonic()
+        for number in range(4):
+            assert ams.links.send("nyc", entries(number + 1, 1, 150_000))
+        await until(nyc.received, "the first")
+        assert ams.links.send("nyc", Fenced({}))
+        await until(lambda: len(nyc.received()) == 5, "all")
+        took = time.monotonic() - began
+    assert isinstance(nyc.received()[1].message, Fenced), "after the one that was under way"
+    assert 1.3 <= took < 5.0  # 600 KB at 400 KB/s
+
+
+async def test_a_peer_that_takes_nothing_costs_bounded_memory(authority: Path) -> None:
+    """It answers pings no more either: then its link ends and everything that waited for it is given up."""
+    settings = link_settings(authority, queue_bytes_max=2_000_000, compress=False, silence_seconds_max=1.0)
+    nyc = Member(settings["nyc"])
+    async with listening(nyc), dialled(authority, nyc, "ams") as deaf:
+        await talk(deaf, hello("ams"))
+        await until(nyc.links.connected, "linked")
+        sent, refused, most = 0, 0, 0
+        while refused < 50 and nyc.links.connected():
+            if nyc.links.send("ams", entries(sent + 1, 1, 100_000)):
+                sent += 1
+            else:
+                refused += 1
+                await asyncio.sleep(0.01)
+            most = max(most, nyc.links.queued_bytes("ams"))
+        assert refused, "the sender was told to wait"
+        assert most <= 2_000_000
+        await until(nyc.downs, "given up")
+        assert nyc.links.queued_bytes("ams") == 0
 
 
 # -- forwarding --------------------------------------------------------------------------------------------------------
