@@ -100,6 +100,10 @@ def _replicator(snapshot: Snapshot) -> Iterator[Metric]:
     yield _gauge("replicator_in_flight_entries", "Have not landed everywhere.", (), flights)
     conflicts = [((), float(snapshot.conflicts_total))]
     yield _gauge("replicator_conflict_entries", "Losing versions that are kept.", (), conflicts)
+    troubles = [((each.group, each.what, each.cause), float(max(1, each.paths))) for each in snapshot.troubles]
+    yield _gauge(
+        "replicator_trouble_paths", "Paths that the system refuses; 1 for all.", ("group", "what", "cause"), troubles
+    )
     up = [((link.peer,), float(link.state == "up")) for link in snapshot.links]
     yield _gauge("replicator_link_up_bool", "The link to the member works.", ("peer",), up)
     queued = [((link.peer,), float(link.queued_bytes)) for link in snapshot.links]

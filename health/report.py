@@ -127,6 +127,20 @@ class ConflictReport(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds since the epoch."""
 
 
+class TroubleReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that the machine of this member refuses to do."""
+
+    group: str
+    """Empty for what concerns all."""
+    what: str
+    """`landing`, `reading`, `scrubbing`, `writing`, `watching` or `recording`."""
+    cause: str
+    """The system's name for it (`ENOSPC`), or empty."""
+    paths: int
+    text: str
+    since_seconds: float
+
+
 class DrainReport(msgspec.Struct, frozen=True, kw_only=True):
     """One operator's override in force."""
 
@@ -216,6 +230,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     levels: dict[str, dict[str, int]] = {}
     zones: tuple[ZoneReport, ...] = ()
     holds: tuple[HoldReport, ...] = ()
+    troubles: tuple[TroubleReport, ...] = ()
+    """The oldest first; each stands among the notes too."""
     notes: tuple[str, ...] = ()
     """What an operator should know or do, in sentences."""
 
@@ -241,6 +257,7 @@ class Facts:
     conflicts: Sequence[ConflictReport] = ()
     drains: Sequence[DrainReport] = ()
     zones: Sequence[ZoneReport] = ()
+    troubles: Sequence[TroubleReport] = ()
     notes: Sequence[str] = ()
     decisions: Iterable[DecisionReport] = ()
     counters: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -274,7 +291,8 @@ def report(view: View, facts: Facts, *, now: float) -> Snapshot:
         counters=facts.counters,
         levels=facts.levels,
         zones=tuple(facts.zones),
-        notes=tuple(facts.notes),
+        troubles=tuple(facts.troubles),
+        notes=(*facts.notes, *(trouble.text for trouble in facts.troubles)),
     )
 
 

@@ -25,13 +25,16 @@ from anycastle.replicator.ledger import Ledger
 from anycastle.replicator.ledger_thread import RETRY_SECONDS, LedgerThread
 from anycastle.replicator.message import LandedUpto
 from anycastle.replicator.pull import Source
+from anycastle.replicator.room import refusal
 from anycastle.replicator.settings import GroupSettings
 from anycastle.replicator.settle import Settle
 from anycastle.replicator.threads import Threads
+from anycastle.replicator.trouble import WORDS, Found, by_cause
 
 NOTHING_LANDED = LandedUpto(0)
 NO_GAPS = BitMap()
 NAMED_AT_ONCE = 1000
+DISK_SECONDS = 2.0
 INLINE_BYTES_MAX = 256 * 1024
 """Larger bodies are pulled when their turn comes (design section 4)."""
 
@@ -71,6 +74,7 @@ class Content:
         self._feed = feed
         self._moved = moved
         self._caught_up = False
+        self._refusal = ""
         self._unnamed = asyncio.Event()
         self.landing = Landing(
             settings.name,
@@ -115,6 +119,25 @@ class Content:
             tasks.create_task(self.settle.run())
             tasks.create_task(self.landing.run())
             tasks.create_task(self._name_flying())
+            tasks.create_task(self._look_at_disk())
+
+    async def _look_at_disk(self) -> None:
+        """A filesystem that was made read-only, or is full, tells nobody until somebody writes."""
+        while True:
+            self._refusal = await self._disk.do(refusal, self.tree.descriptor)
+            await asyncio.sleep(DISK_SECONDS)
+
+    def troubles(self) -> list[Found]:
+        """What this machine does not let us do for the group."""
+        group, looks = self.settings.name, self.settle.looks
+        found = by_cause(group, "landing", self.landing.causes, self.landing.failed)
+        found += by_cause(group, "reading", looks.causes, looks.failed)
+        if self._refusal and self._refusal not in {each.cause for each in found if each.what == "landing"}:
+            words = f"nothing can be written below {self.settings.root}: {WORDS.get(self._refusal, self._refusal)}"
+            found.append(Found(group, "writing", self._refusal, example=words))
+        if self.settle.sight.reason.startswith("cannot"):
+            found.append(Found(group, "watching", "", example=self.settle.sight.reason))
+        return found
 
     def close(self) -> None:
         self.settle.close()

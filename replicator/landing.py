@@ -60,6 +60,8 @@ class Landing:
         self.group = group
         self.failed: dict[bytes, str] = {}
         """Paths that could not be landed yet, and why."""
+        self.causes: dict[bytes, str] = {}
+        """Those of them that the system refuses -> its name for the reason (`ENOSPC`)."""
         self.landed_count = 0
         self.bad_bodies = 0
         """Contents that came with an announcement and were not what was announced."""
@@ -216,8 +218,12 @@ class Landing:
         if not isinstance(error, LocalEdit | NotEmpty | NobodyHasIt | Stopped):
             self._tell(error.cause if isinstance(error, LandError) else type(error).__name__, path, cause)
         self.failed[path] = cause
+        self.causes.pop(path, None)
+        if isinstance(error, LandError):
+            self.causes[path] = error.cause
 
     def _forget_failure(self, path: bytes) -> None:
+        self.causes.pop(path, None)
         if self.failed.pop(path, None) is not None and not self.failed:
             self._told.clear()
 

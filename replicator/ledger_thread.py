@@ -1,14 +1,18 @@
 """The one thread that writes the ledger: writes keep their order, and no disk ever stops the event loop."""
 
+import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
+from anycastle.errors import AnycastleError
 from anycastle.replicator.schema import LedgerError, LedgerHole
 from anycastle.replicator.threads import Threads
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+PROBE_SECONDS = 2.0
 RETRY_SECONDS = 0.5
 """A write that the ledger would not take (its disk is full) is tried again, by whoever asked for it."""
 
@@ -32,6 +36,14 @@ class LedgerThread:
             raise
         self.trouble = ""
         return result
+
+    async def heal(self, probe: Callable[[], None]) -> None:
+        """While the last write was refused, try a harmless one now and then: nothing else may be there to write."""
+        while True:
+            await asyncio.sleep(PROBE_SECONDS)
+            if self.trouble:
+                with contextlib.suppress(AnycastleError):
+                    await self.do(probe)
 
     def close(self) -> None:
         """Waits for the writes under way. May be called twice."""

@@ -5,6 +5,7 @@ new, or another one than it was, is to be looked through. A path that is being l
 others have read our journal, what it says is a tree: a folder is announced before what is in it, and gone after it.
 """
 
+import errno
 import itertools
 import logging
 import os
@@ -93,6 +94,8 @@ class Look:
         """Paths that cannot be read, and why (at most FAILED_MAX); tried again at their next event and at each scan."""
         self.changing: dict[bytes, float] = {}
         """Looked at in vain, for somebody was changing it -> since when."""
+        self.causes: dict[bytes, str] = {}
+        """The same paths -> the system's name for the reason (`EIO`), empty when it is none of the system's."""
         self.failures = 0
         """How often a path could not be read; the last one is told by `last_failure`."""
         self.last_failure = ""
@@ -125,10 +128,23 @@ class Look:
                 pass  # counted by the tree
             except (AnycastleError, OSError) as error:
                 self._note_failure(path, str(error))
+                if path in self.failed:
+                    self.causes[path] = _system_name(error)
             else:
                 self.failed.pop(path, None)
+                self.causes.pop(path, None)
             self.changing.pop(path, None)
         return seen
+
+    def readable(self, path: bytes) -> bool:
+        """Whether a look at a path that failed would do better now. Does not count as one."""
+        try:
+            self._tree.observe(path, self._ledger.local(self._group, path))
+        except StillChanging:
+            return True
+        except (AnycastleError, OSError):
+            return False
+        return True
 
     def _observe(self, path: bytes, seen: Seen, folders: set[bytes], *, asked: bytes) -> None:
         """`folders` are announced, or are among the changes seen."""
@@ -249,6 +265,11 @@ def _line_of(path: bytes) -> Iterator[bytes]:
     while path:
         yield path
         path = path.rpartition(b"/")[0]
+
+
+def _system_name(error: BaseException) -> str:
+    found = error if isinstance(error, OSError) else error.__cause__
+    return errno.errorcode.get(found.errno or 0, "") if isinstance(found, OSError) else ""
 
 
 def _fault(change: Change) -> str:

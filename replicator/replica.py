@@ -31,6 +31,7 @@ from anycastle.replicator.peer import Links
 from anycastle.replicator.recorder import Recorder
 from anycastle.replicator.settings import GroupSettings, ReplicaSettings
 from anycastle.replicator.threads import Threads
+from anycastle.replicator.trouble import Found, Trouble, Troubles
 from anycastle.replicator.watch import WatchError
 
 log = logging.getLogger("anycastle.replicator.replica")
@@ -63,6 +64,8 @@ class Replica:
         self.ledger = ledger
         self._clock = clock
         self._jump = JumpDetector(clock)
+        self._clock_jumps = 0
+        self._troubles = Troubles()
         self._on_change = on_change
         self._on_gossip = on_gossip
         self._ledger_thread = LedgerThread()
@@ -130,6 +133,7 @@ class Replica:
                 tasks.create_task(self._tick())
                 tasks.create_task(self._recorder.run())
                 tasks.create_task(self._courier.run(links))
+                tasks.create_task(self._ledger_thread.heal(lambda: self.ledger.put("probe", b"")))
                 tasks.create_task(self._stop_threads())
         finally:
             self._close_threads()
@@ -162,6 +166,7 @@ class Replica:
         """A machine that slept must know before it vouches for anything, so requests ask too, not the tick alone."""
         if self._jump.jumped():
             log.warning("event=clock-jump action=drop-leases")
+            self._clock_jumps += 1
             self.feed(e.ClockJumped("the clocks jumped"))
 
     def feed(self, event: e.Event) -> None:
@@ -228,6 +233,13 @@ class Replica:
         """Group -> content prefix -> since when the oldest change below it has been missing at the site."""
         return {name: content.flight.pending(site) for name, content in self.contents.items()}
 
+    def troubles(self) -> tuple[Trouble, ...]:
+        """What this machine does not let us do at the moment, and since when."""
+        found = [each for content in self.contents.values() for each in content.troubles()]
+        if self._ledger_thread.trouble:
+            found.append(Found("", "recording", "", example=f"cannot record changes: {self._ledger_thread.trouble}"))
+        return self._troubles.update(found, now=self._clock.now())
+
     def counters(self) -> dict[str, int]:
         """What was counted since the start."""
         contents = self.contents.values()
@@ -243,6 +255,7 @@ class Replica:
             "announcements_refused": self._recorder.refused,
             "announcements_dropped": self._recorder.dropped,
             "entries_too_long": self._courier.too_long,
+            "clock_jumps": self._clock_jumps,
             "messages_ignored": sum(self.controller.ignored.values()),
         }
 

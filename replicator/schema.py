@@ -60,6 +60,16 @@ class LedgerError(AnycastleError):
     """The ledger cannot be used, or was asked for what cannot be."""
 
 
+class LedgerDamaged(LedgerError):
+    """What is in the file is not what was written: nothing in it can be relied on."""
+
+
+DAMAGE = (LedgerDamaged, apsw.CorruptError, apsw.NotADBError)
+REBUILD = (
+    "while all others are up, `anycastle serve --rebuild-ledger` sets it aside and takes the journal back from them"
+)
+
+
 class LedgerHole(LedgerError):
     """An entry was offered whose predecessors are not here; `expected` is the seq that is wanted next."""
 
@@ -78,8 +88,8 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except (apsw.CorruptError, apsw.NotADBError) as error:
-        raise LedgerError(
-            f"ledger {path} is damaged ({_line(error)}): expected an SQLite database of Anycastle"
+        raise LedgerDamaged(
+            f"ledger {path} is damaged ({_line(error)}): expected an SQLite database of Anycastle; {REBUILD}"
         ) from error
     except apsw.FullError as error:
         raise LedgerError(f"ledger {path}: the disk is full") from error
@@ -111,7 +121,9 @@ def open_writer(path: Path) -> tuple[apsw.Connection, bool]:
         connection.execute(f"PRAGMA synchronous=FULL; PRAGMA cache_size=-{CACHE_KIB}; PRAGMA trusted_schema=OFF")
         (found,) = connection.execute("PRAGMA quick_check(1)").fetchall()[0]
         if found != "ok":
-            raise LedgerError(f"ledger {path} is damaged ({_line(found)}): expected a sound SQLite database")
+            raise LedgerDamaged(
+                f"ledger {path} is damaged ({_line(found)}): expected a sound SQLite database; {REBUILD}"
+            )
         created = _settle_schema(connection, path)
         connection.execute(INDEXES)
         return connection, created

@@ -40,6 +40,7 @@ SLICE_PATHS = 64
 REST_SECONDS = 2.0
 """A file that is written without being closed is looked at when nothing happened to it for this long."""
 CHANGING_RETRY_SECONDS = 0.05
+UNREADABLE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,7 @@ class Settle:
             tasks.create_task(self.sight.run())
             tasks.create_task(self._settle())
             tasks.create_task(self._rest())
+            tasks.create_task(self._retry_unreadable())
 
     def allow_journal(self) -> None:
         """Our own journal is whole: from now on changes may be added to it."""
@@ -252,6 +254,14 @@ class Settle:
         with contextlib.suppress(Stopped):
             if not self.sight.reason and not await self._disk.do(self._tree.is_whole):
                 self.sight.lose(f"{PRIVATE_FOLDER.decode()} was removed")
+
+    async def _retry_unreadable(self) -> None:
+        """A disk that can be read again tells nobody."""
+        while True:
+            await asyncio.sleep(UNREADABLE_SECONDS)
+            for path in tuple(self.looks.failed):
+                if await self._hashing.do(self.looks.readable, path):
+                    self.look((path,))
 
     def _look_at_written(self, rested: list[bytes]) -> None:
         for path in rested:

@@ -17,6 +17,7 @@ from anycastle.replicator.disk import Tree
 from anycastle.replicator.entry import PRIVATE_FOLDER
 from anycastle.replicator.threads import Threads
 from anycastle.replicator.watch import Watcher, WatchError, WatchEvent, open_watcher
+from anycastle.replicator.watch_event import CookieRefused
 
 log = logging.getLogger("anycastle.replicator.sight")
 
@@ -89,6 +90,8 @@ class Sight:
             raise WatchError(self.reason)
         try:
             return self._watcher.drop_cookie()
+        except CookieRefused:
+            raise
         except WatchError as error:
             self.lose(str(error))
             raise

@@ -17,6 +17,10 @@ class WatchError(AnycastleError):
     """A tree cannot be watched (any more) in this way."""
 
 
+class CookieRefused(WatchError):
+    """The disk takes no file at the moment. Changes are still seen, but not how far they have been seen."""
+
+
 @dataclass(frozen=True, slots=True)
 class Touched:
     """Look at this path: its content, its attributes or its very existence may have changed.

@@ -6,17 +6,20 @@ event has seen everything queued before. Cookies are known by their random name 
 
 import asyncio
 import contextlib
+import errno
 import os
 import secrets
 import stat
 
 from anycastle.replicator.entry import PRIVATE_FOLDER
-from anycastle.replicator.watch_event import WatchedTree, WatchError, is_below
+from anycastle.replicator.watch_event import CookieRefused, WatchedTree, WatchError, is_below
 
 COOKIES_FOLDER = PRIVATE_FOLDER + b"/cookies"
 TEMPS_FOLDER = PRIVATE_FOLDER + b"/tmp"
 COOKIES_MAX = 10_000
 """Dropped and not seen yet. Many more requests than one site holds at once; then nobody reads the events."""
+
+DISK_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -86,7 +89,8 @@ class WatchedRoot:
             os.unlink(name, dir_fd=self._cookies_fd)
         except OSError as error:
             del self._outstanding[name.encode()]
-            raise WatchError(f"{self._tree.root}: cannot make a cookie: {error.strerror}") from error
+            kind = CookieRefused if error.errno in DISK_REFUSALS else WatchError
+            raise kind(f"{self._tree.root}: cannot make a cookie: {error.strerror}") from error
         return name
 
     def claim(self, name: bytes) -> str | None:

@@ -50,7 +50,11 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--json", action="store_true", help="print the API's answer")
         return command
 
-    add("serve", _serve, "run a member", asks=False)
+    add("serve", _serve, "run a member", asks=False).add_argument(
+        "--rebuild-ledger",
+        action="store_true",
+        help="set a damaged ledger aside first, and take the journal back from the other members; all must be up",
+    )
     add("check", _check, "say everything that is wrong with the configuration", asks=False)
     for name, run, help in (
         ("status", commands.status, "the member, its sites, links and routes"),
@@ -121,6 +125,7 @@ def _add_pki(commands_of: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 def _serve(options: argparse.Namespace) -> int:
     from anycastle.check import local_problems  # everything else starts faster without them
+    from anycastle.replicator.rebuild import set_aside
     from anycastle.serve import serve
 
     config = load_config(options.config)
@@ -131,6 +136,8 @@ def _serve(options: argparse.Namespace) -> int:
     if problems := local_problems(settings):
         print(*problems, sep="\n", file=sys.stderr)
         return 2
+    if options.rebuild_ledger and (aside := set_aside(settings.state_dir / "ledger.sqlite")):
+        print(f"the damaged ledger is now {aside}", file=sys.stderr)
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s level=%(levelname)s logger=%(name)s %(message)s"
     )

@@ -36,6 +36,7 @@ from anycastle.reports import (
     link_reports,
     plan_report,
     session_reports,
+    trouble_reports,
     writing_notes,
 )
 from anycastle.roster import next_step
@@ -79,6 +80,7 @@ class Ports:
             ),
             decisions=tuple(member.decisions),
             zones=self._zones(),
+            troubles=trouble_reports(member, now=now),
             notes=(*self._notes(now), *writing_notes(reports)),
             counters=member.counters(),
             levels=member.levels(),

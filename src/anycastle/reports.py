@@ -16,6 +16,7 @@ from anycastle.health.report import (
     LinkReport,
     RouteReport,
     SessionReport,
+    TroubleReport,
 )
 from anycastle.health.view import show_path
 from anycastle.replicator.content import Content
@@ -43,6 +44,20 @@ def link_reports(member: Member, *, now: float) -> tuple[LinkReport, ...]:
             queued_bytes=member.links.queued_bytes(peer),
         )
         for peer in sorted(member.settings.link.peers)
+    )
+
+
+def trouble_reports(member: Member, *, now: float) -> tuple[TroubleReport, ...]:
+    return tuple(
+        TroubleReport(
+            group=trouble.found.group,
+            what=trouble.found.what,
+            cause=trouble.found.cause,
+            paths=trouble.found.paths,
+            text=trouble.text,
+            since_seconds=max(0.0, now - trouble.since),
+        )
+        for trouble in member.replica.troubles()
     )
 
 
