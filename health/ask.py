@@ -35,6 +35,12 @@ class DrainOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     group: str = ALL_GROUPS
 
 
+class ScrubOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The JSON body of scrub."""
+
+    group: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """GROUP:PATH."""
@@ -148,3 +154,10 @@ def freeze_reason(body: bytes) -> str:
         return msgspec.json.decode(body, type=_Freeze).reason
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise AskError(f'the body cannot be read ({error}): expected {{"reason": "works on the backbone"}}') from error
+
+
+def scrub_order(body: bytes) -> ScrubOrder:
+    try:
+        return msgspec.json.decode(body, type=ScrubOrder)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise AskError(f'the body cannot be read ({error}): expected {{"group": "blogs"}}, or {{}} for all') from error

@@ -101,6 +101,14 @@ class DashboardPorts(Protocol):
 
     async def reload(self) -> Json: ...
 
+    def scrub(self, group: str | None) -> Json:
+        """Begin to read all files of a group again (None: of all groups); how far it is, as `scrubbing`."""
+        ...
+
+    def scrubbing(self) -> Json:
+        """How far the passes are."""
+        ...
+
     async def changed(self, seen: int) -> int:
         """Returns once `status().generation` is not `seen` any more (`Changes.after`)."""
         ...
@@ -127,6 +135,7 @@ def make_app(ports: DashboardPorts, *, token: str | None, page: bool = True) -> 
         "where": dashboard.where,
         "explain": dashboard.explain,
         "map": dashboard.map,
+        "scrub": dashboard.scrubbing,
     }
     for name, handler in api.items():
         app.router.add_get(f"/api/v1/{name}", handler)
@@ -140,6 +149,7 @@ def make_app(ports: DashboardPorts, *, token: str | None, page: bool = True) -> 
         "thaw": dashboard.thaw,
         "accept": dashboard.accept,
         "reload": dashboard.reload,
+        "scrub": dashboard.scrub,
     }
     for name, change in changes.items():
         app.router.add_post(f"/api/v1/{name}", dashboard.authorised(change))
@@ -201,6 +211,10 @@ class _Dashboard:
         found = ask.parameters(request, "name", "after", "limit")
         limit = ask.page_limit(found, MAP_NETWORKS_MAX)
         return _json(self._ports.map(ask.name(found), found.get("after", ""), limit))
+
+    async def scrubbing(self, request: web.Request) -> web.Response:
+        ask.parameters(request)
+        return _json(self._ports.scrubbing())
 
     async def wait(self, request: web.Request) -> web.Response:
         found = ask.parameters(request, "path", "sites", "timeout")
@@ -275,6 +289,9 @@ class _Dashboard:
 
     async def reload(self, request: web.Request) -> web.Response:
         return _json(await self._ports.reload())
+
+    async def scrub(self, request: web.Request) -> web.Response:
+        return _json(self._ports.scrub(ask.scrub_order(await request.read()).group))
 
     # ---- the end ---------------------------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ from anycastle.replicator.ledger_thread import RETRY_SECONDS, LedgerThread
 from anycastle.replicator.message import LandedUpto
 from anycastle.replicator.pull import Source
 from anycastle.replicator.room import refusal
+from anycastle.replicator.scrub import Scrub
 from anycastle.replicator.settings import GroupSettings
 from anycastle.replicator.settle import Settle
 from anycastle.replicator.threads import Threads
@@ -105,6 +106,17 @@ class Content:
         except BaseException:
             self.tree.close()
             raise
+        self.scrub = Scrub(
+            settings.name,
+            self.tree,
+            ledger,
+            self.landing,
+            rate=settings.scrub_bytes_per_second,
+            clock=clock,
+            threads=disk,
+            ledger_thread=ledger_thread,
+            look=self.settle.look,
+        )
 
     def became_current(self) -> None:
         """A majority knows no more of our journal than we do: changes may be added to it.
@@ -120,6 +132,7 @@ class Content:
             tasks.create_task(self.landing.run())
             tasks.create_task(self._name_flying())
             tasks.create_task(self._look_at_disk())
+            tasks.create_task(self.scrub.run())
 
     async def _look_at_disk(self) -> None:
         """A filesystem that was made read-only, or is full, tells nobody until somebody writes."""
@@ -135,6 +148,7 @@ class Content:
         if self._refusal and self._refusal not in {each.cause for each in found if each.what == "landing"}:
             words = f"nothing can be written below {self.settings.root}: {WORDS.get(self._refusal, self._refusal)}"
             found.append(Found(group, "writing", self._refusal, example=words))
+        found += by_cause(group, "scrubbing", dict.fromkeys(self.scrub.damaged, ""), self.scrub.damaged)
         if self.settle.sight.reason.startswith("cannot"):
             found.append(Found(group, "watching", "", example=self.settle.sight.reason))
         return found
@@ -218,7 +232,12 @@ class Content:
             return self._prefix_verdict(path, prefix, distance, now=now)
         landing = self.landing.landing(path)
         on_disk = self.tree.fingerprint(path)
-        landed_here = not landing and local is not None and local.version == newest.version
+        landed_here = (
+            not landing
+            and local is not None
+            and local.version == newest.version
+            and path not in self.scrub.damaged
+        )
         currency, uncovered = self.not_current(now=now), self.controller.uncovered(group, path)
         # With this no line of the table asks for other sites, so most requests need not look for any.
         here = landed_here and not currency and uncovered is None

@@ -7,8 +7,9 @@ cause, and is tried again for ever. What is excluded here counts as landed, as a
 """
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
@@ -111,6 +112,17 @@ class Landing:
     def landing(self, path: bytes) -> bool:
         """This path is being landed, and the ledger does not know yet: its events are our own doing."""
         return path in self._busy
+
+    @contextlib.contextmanager
+    def holding(self, path: bytes) -> Iterator[bool]:
+        """Keep a path to oneself as a landing does, its events being our own doing; False while one is under way."""
+        ours = path not in self._busy
+        self._busy.add(path)
+        try:
+            yield ours
+        finally:
+            if ours:
+                self._busy.discard(path)
 
     # The queues
 

@@ -387,6 +387,23 @@ class Ledger:
         )
         return ((row[0], self._to_local(row[1:])) for row in rows)
 
+    def files_after(self, group: str, after: bytes) -> Iterator[tuple[bytes, Local]]:
+        """Files that landed here, from behind a path on, in the order of paths."""
+        rows = self._store.walk(
+            f"SELECT path, {place.LOCAL_COLUMNS} FROM place WHERE grp = ? AND path > ? AND path < ? "
+            f"AND local_kind = {int(Kind.FILE)} ORDER BY path LIMIT ?",
+            self._group(group),
+            after,
+            everything=True,
+        )
+        return ((row[0], self._to_local(row[1:])) for row in rows)
+
+    def files_total(self, group: str) -> tuple[int, int]:
+        """How many files landed here, and their bytes. Walks over all."""
+        sql = f"SELECT count(*), coalesce(sum(size), 0) FROM place WHERE grp = ? AND local_kind = {int(Kind.FILE)}"
+        files, size = self._store.rows(sql, (self._group(group),))[0]
+        return files, size
+
     def keys_below(self, group: str, prefix: bytes) -> Iterator[tuple[bytes, Key]]:
         """As `locals_below`, only the paths and the fingerprints as plain integers: for walks over everything."""
         rows = self._store.walk(

@@ -65,6 +65,8 @@ class Replica:
         self._clock = clock
         self._jump = JumpDetector(clock)
         self._clock_jumps = 0
+        self._unlinked = dict.fromkeys(set(settings.sites) - {settings.member}, clock.now())
+        """Sites without a link with us -> since when."""
         self._troubles = Troubles()
         self._on_change = on_change
         self._on_gossip = on_gossip
@@ -171,6 +173,13 @@ class Replica:
 
     def feed(self, event: e.Event) -> None:
         """One event into the controller, its commands carried out."""
+        match event:
+            case e.LinkUp(member=member):
+                self._unlinked.pop(member, None)
+            case e.LinkDown(member=member):
+                self._unlinked[member] = self._clock.now()
+            case _:
+                pass
         for command in self.controller.step(event, now=self._clock.now()):
             self._carry_out(command)
 
@@ -256,6 +265,10 @@ class Replica:
             "announcements_dropped": self._recorder.dropped,
             "entries_too_long": self._courier.too_long,
             "clock_jumps": self._clock_jumps,
+            "scrubbed_files": sum(content.scrub.counters.files for content in contents),
+            "scrubbed_bytes": sum(content.scrub.counters.bytes for content in contents),
+            "scrub_damaged_files": sum(content.scrub.counters.damaged for content in contents),
+            "scrub_repaired_files": sum(content.scrub.counters.repaired for content in contents),
             "messages_ignored": sum(self.controller.ignored.values()),
         }
 
@@ -343,7 +356,22 @@ class Replica:
     def may_write(self, group: str) -> Forward | Refuse | None:
         """Rules 6 and 7; None when the write may be done here."""
         self._heed_clock()
-        return self.contents[group].write_verdict(self.settings.distance, now=self._clock.now())
+        content, now = self.contents[group], self._clock.now()
+        return content.write_verdict(self.settings.distance, now=now) or self._too_few(content, now=now)
+
+    def _too_few(self, content: Content, *, now: float) -> Refuse | None:
+        """A write that cannot reach `copies` sites is refused before the application does it, not afterwards."""
+        away = [
+            site
+            for site in content.flight.sites
+            if now - self._unlinked.get(site, now) >= self.settings.lease.term_seconds
+        ]
+        left, wanted = len(content.flight.sites) - len(away), content.settings.copies
+        if left >= wanted:
+            return None
+        return Refuse(
+            f"a write needs {wanted} copies and only {left} sites can be reached: no link with {', '.join(away)}", 1
+        )
 
     async def before_write(self, group: str, prefix: bytes) -> Forward | Refuse | None:
         """Software reads before it writes: what is known below the prefix must be here first, or the write goes there.

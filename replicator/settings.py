@@ -40,6 +40,8 @@ class GroupSettings:
     dynamic: tuple[str, ...] = ("*.php", "*.cgi")
     """fnmatch patterns of paths that are programs: judged by their whole prefix, not by the file."""
     fence_timeout_seconds: float = 10.0
+    scrub_bytes_per_second: int | None = None
+    """Of the background pass that reads all files again; None for no such pass."""
     wait_max_seconds: float = 2.0
     """Longest `Wait` of a read, then 503 with Retry-After."""
 

@@ -99,6 +99,9 @@ def _parser() -> argparse.ArgumentParser:
     nginx.add_argument("--group", help="of this group only; otherwise of all")
     nginx.add_argument("--listen", action="append", help="where nginx listens, default 80 and [::]:80; may be repeated")
     nginx.add_argument("--php", metavar="PLACE", help="where php-fpm listens, such as unix:/run/php/php8.2-fpm.sock")
+    scrub = add("scrub", commands.scrub, "read all files again, and repair what is damaged; status 1 if some cannot be")
+    scrub.add_argument("group", metavar="GROUP", nargs="?", help="one group only")
+    scrub.add_argument("--no-wait", action="store_true", help="begin, and do not wait for the end")
     _add_pki(commands_of)
     return parser
 

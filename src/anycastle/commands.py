@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import json
 import sys
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -21,6 +22,8 @@ from anycastle.errors import AnycastleError
 from anycastle.replicator import certificate, pki
 
 ANSWER_SECONDS_MAX = 10.0
+LOOK_SECONDS = 0.3
+"""Between two looks at what is under way."""
 Json = dict[str, Any]
 
 
@@ -226,9 +229,14 @@ def wait(options: argparse.Namespace) -> int:
     query = {"path": options.place, "timeout": f"{options.timeout:g}"}
     if options.sites != "all":
         query["sites"] = options.sites
-    answer = ask(options, "wait", query, timeout_seconds=options.timeout)
+    _progress(f"waiting for {options.place} at {options.sites}, at most {options.timeout:g} s")
+    try:
+        answer = ask(options, "wait", query, timeout_seconds=options.timeout)
+    finally:
+        _progress("")
     if not _as_json(options, answer):
-        print("landed" if answer["landed"] else f"not landed at {', '.join(answer['missing'])}")
+        missing = ", ".join(f"{site} ({answer['why'][site]})" for site in answer["missing"])
+        print("landed" if answer["landed"] else f"not landed at {missing}")
     return 0 if answer["landed"] else 1
 
 
@@ -325,6 +333,47 @@ def thaw(options: argparse.Namespace) -> int:
     if not _as_json(options, answer):
         print("routes are not frozen")
     return 0
+
+
+def scrub(options: argparse.Namespace) -> int:
+    """Begins a pass and follows it."""
+    groups = tell(options, "scrub", {"group": options.group})["groups"]
+    wanted = [options.group] if options.group else list(groups)
+    while not options.no_wait and not all(_scrubbed(groups[name]) for name in wanted):
+        _progress("; ".join(f"{name}: {_scrub_words(groups[name]['pass'])}" for name in wanted))
+        time.sleep(LOOK_SECONDS)
+        groups = ask(options, "scrub")["groups"]
+    _progress("")
+    found = {name: groups[name] for name in wanted}
+    if not _as_json(options, {"groups": found}):
+        for name, group in found.items():
+            print(f"{name}: {_scrub_words(group['pass'])}")
+            for reason in group["damaged"].values():
+                print(f"  damaged: {reason}")
+    return 1 if any(group["damaged_total"] for group in found.values()) else 0
+
+
+def _scrubbed(group: Json) -> bool:
+    return bool(group["pass"] and group["pass"]["asked"] and group["pass"]["over"])
+
+
+def _scrub_words(done: Json | None) -> str:
+    if done is None:
+        return "not begun"
+    seconds, size, total = max(done["seconds"], 0.001), done["bytes"], done["bytes_total"]
+    rate = f"{done['files'] / seconds:.0f} files/s, {size / seconds / 1e6:.1f} MB/s"
+    found = f"{done['damaged']} damaged, {done['repaired']} repaired"
+    if done["over"]:
+        return f"{done['files']} files, {size / 1e6:.1f} MB in {_age(seconds)} ({rate}), {found}"
+    left = f", {_age(max(0.0, total - size) * seconds / size)} left" if size else ""
+    files = f"{done['files']} of {done['files_total']} files"
+    return f"{files}, {size / 1e6:.1f} of {total / 1e6:.1f} MB ({rate}{left}), {found}"
+
+
+def _progress(text: str) -> None:
+    """One line that is written over, where somebody looks."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def reload(options: argparse.Namespace) -> int:

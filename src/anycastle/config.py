@@ -213,6 +213,7 @@ class Config:
             dynamic=part.dynamic,
             fence_timeout_seconds=part.fence_timeout_seconds,
             wait_max_seconds=part.wait_max_seconds,
+            scrub_bytes_per_second=part.scrub_bytes_per_second,
         )
 
     def _nearest(self, member: str) -> tuple[str, ...]:

@@ -269,17 +269,27 @@ class GroupPart:
     dynamic: tuple[str, ...]
     fence_timeout_seconds: float
     wait_max_seconds: float
+    scrub_bytes_per_second: int | None
 
 
 _GROUP_KEYS = (
     *("root", "hosts", "document_root", "application", "writes", "copies", "isolated", "exclude", "dynamic"),
-    *("fence_timeout", "wait_max"),
+    *("fence_timeout", "wait_max", "scrub_rate"),
 )
+
+
+SCRUB_BYTES_PER_SECOND = 5_000_000
+"""A terabyte in two and a half days, and a disk hardly notices."""
+
+
+def _scrub_rate(value: Any) -> int | None:
+    return None if value == "off" else v.bytes_per_second(value)
 
 
 def read_group(name: str, table: Table, sites: tuple[str, ...]) -> GroupPart:
     anywhere: tuple[str, ...] = ()
     writes = table.take("writes", lambda value: () if value == "any" else v.some_of(sites, "sites")(value), anywhere)
+    usual_scrub_rate: int | None = SCRUB_BYTES_PER_SECOND
     part = GroupPart(
         name=name,
         root=table.need("root", v.text, f"?{name}", '"/srv/blogs"'),
@@ -293,6 +303,7 @@ def read_group(name: str, table: Table, sites: tuple[str, ...]) -> GroupPart:
         dynamic=table.take("dynamic", v.many(v.text), ("*.php", "*.cgi")),
         fence_timeout_seconds=table.take("fence_timeout", v.positive_seconds, 10.0),
         wait_max_seconds=table.take("wait_max", v.positive_seconds, 2.0),
+        scrub_bytes_per_second=table.take("scrub_rate", _scrub_rate, usual_scrub_rate),
     )
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", name):
         table.fault("", "expected a group name of lower-case letters, digits and inner hyphens, at most 32")

@@ -4,6 +4,7 @@ Law: answers are made when asked, from the same view and the same ledger that de
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Iterator, Mapping
@@ -35,6 +36,7 @@ from anycastle.reports import (
     hold_reports,
     link_reports,
     plan_report,
+    scrub_report,
     session_reports,
     trouble_reports,
     writing_notes,
@@ -44,6 +46,8 @@ from anycastle.roster import next_step
 log = logging.getLogger("anycastle.ports")
 
 FLIGHTS_SHOWN_MAX = 200
+BARRIER_SECONDS_MAX = 5.0
+"""For a watcher that is blind; `wait` then goes by what is known."""
 
 
 class Ports:
@@ -136,19 +140,24 @@ class Ports:
         return [conflict_report(conflict) for conflict in reversed(self._member.ledger.conflicts())]
 
     async def wait(self, group: str, path: bytes, sites: tuple[str, ...], timeout_seconds: float) -> Mapping[str, Any]:
-        """Until the newest version known has landed at the sites."""
+        """Until the newest version known has landed at the sites; what is written meanwhile is not waited for."""
         member = self._member
-        self._content(group)
+        content = self._content(group)
         wanted = sites or member.settings.replica.sites
         if unknown := set(wanted) - set(member.settings.replica.sites):
             raise AnycastleError(f"no such site: {', '.join(sorted(unknown))}")
         deadline = member.clock.now() + timeout_seconds
+        with contextlib.suppress(AnycastleError, TimeoutError):  # what was written here just now is to be known first
+            async with asyncio.timeout(min(timeout_seconds, BARRIER_SECONDS_MAX)):
+                await content.settle.barrier()
+        newest = None
         while True:
-            newest = member.ledger.newest(group, path)
-            missing = [site for site in wanted if newest is None or not self._landed(site, newest)]
+            newest = newest or member.ledger.newest(group, path)
+            missing = [site for site in wanted if newest is None or not self._has_passed(site, newest)]
             left = deadline - member.clock.now()
             if not missing or left <= 0:
-                return {"landed": not missing, "missing": missing, "newest": _known(newest)}
+                why = {site: self._why_missing(site, newest) for site in missing}
+                return {"landed": not missing, "missing": missing, "why": why, "newest": _known(newest)}
             await member.replica.moved(min(left, 1.0))
 
     async def changed(self, seen: int) -> int:
@@ -193,6 +202,21 @@ class Ports:
         if accepted:
             log.info("event=accept text=%r", accepted)
         return {"accepted": accepted}
+
+    def scrub(self, group: str | None) -> Mapping[str, Any]:
+        """All files of a group, or of all groups, are read again at full speed."""
+        contents = self._member.replica.contents.values() if group is None else (self._content(group),)
+        for content in contents:
+            content.scrub.ask()
+            log.info("event=scrub group=%s", content.settings.name)
+        return self.scrubbing()
+
+    def scrubbing(self) -> Mapping[str, Any]:
+        member, now = self._member, self._member.clock.now()
+        return {
+            "member": member.settings.member,
+            "groups": {name: scrub_report(content, now=now) for name, content in member.replica.contents.items()},
+        }
 
     async def reload(self) -> Mapping[str, Any]:
         """Zones, steered names and geography anew, all or nothing; says what else changed and needs a restart."""
@@ -291,6 +315,23 @@ class Ports:
             local = self._member.ledger.local(newest.group, newest.path)
             return local is not None and local.version == newest.version
         return site in self._member.replica.controller.landed_sites(newest.group, newest.origin, newest.seq)
+
+    def _has_passed(self, site: str, entry: Entry) -> bool:
+        """The site has landed this entry, or one that replaced it."""
+        if site == self._member.settings.member:
+            local = self._member.ledger.local(entry.group, entry.path)
+            return local is not None and local.version >= entry.version
+        return self._landed(site, entry)
+
+    def _why_missing(self, site: str, entry: Entry | None) -> str:
+        member = self._member
+        if entry is None:
+            return "nobody has announced it"
+        if site == member.settings.member:
+            return self._content(entry.group).landing.failed.get(entry.path, "it is on its way")
+        if site not in member.links.connected():
+            return "no link"
+        return "it has not said yet that it landed"
 
     def _waits_for(self, newest: Entry, now: float) -> str:
         return self._member.replica.controller.waiting_for(newest.group, newest.origin, newest.seq, now=now)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyroaring import BitMap
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 WRITTEN_SECONDS_MIN = 5.0
 """Beyond it a file that is still being written is worth a line: uploads take less, logs and databases more."""
+DAMAGED_SHOWN_MAX = 100
 
 
 def link_reports(member: Member, *, now: float) -> tuple[LinkReport, ...]:
@@ -59,6 +61,27 @@ def trouble_reports(member: Member, *, now: float) -> tuple[TroubleReport, ...]:
         )
         for trouble in member.replica.troubles()
     )
+
+
+def scrub_report(content: Content, *, now: float) -> dict[str, Any]:
+    """How far a group's pass is, and what is damaged and not repaired."""
+    scrub = content.scrub
+    current = scrub.current
+    damaged = {show_path(path): reason for path, reason in itertools.islice(scrub.damaged.items(), DAMAGED_SHOWN_MAX)}
+    found: dict[str, Any] = {"pass": None, "damaged_total": len(scrub.damaged), "damaged": damaged}
+    if current is not None:
+        found["pass"] = {
+            "asked": current.asked,
+            "over": current.ended is not None,
+            "seconds": (current.ended if current.ended is not None else now) - current.began,
+            "files": current.files,
+            "files_total": current.files_total,
+            "bytes": current.bytes,
+            "bytes_total": current.bytes_total,
+            "damaged": current.damaged,
+            "repaired": current.repaired,
+        }
+    return found
 
 
 def session_reports(member: Member, *, now: float) -> tuple[SessionReport, ...]:

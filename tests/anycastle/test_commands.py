@@ -93,11 +93,39 @@ def test_where_of_what_nobody_announced(three: Members) -> None:
 def test_wait_gives_up_with_status_1_and_says_who_lacks_it(three: Members) -> None:
     began = time.monotonic()
     done = three.run("wait", "photos:nobody/none.jpg", "--timeout", "0.3", "--sites", "nyc,sgp")
-    assert (done.status, done.out) == (1, "not landed at nyc, sgp\n")
+    assert (done.status, done.out) == (
+        1,
+        "not landed at nyc (nobody has announced it), sgp (nobody has announced it)\n",
+    )
     assert 0.3 <= time.monotonic() - began < 5
     answer = three.run("wait", "photos:nobody/none.jpg", "--timeout", "0", "--json")
     assert answer.status == 1
-    assert answer.json == {"landed": False, "missing": list(NAMES), "newest": None}
+    assert (answer.json["landed"], answer.json["missing"], answer.json["newest"]) == (False, list(NAMES), None)
+
+
+def test_wait_knows_what_was_written_here_just_before(three: Members) -> None:
+    """As in a script that deploys: first the files, then `wait`."""
+    page = three.root("ams") / "carol" / "index.html"
+    page.parent.mkdir()
+    for text in ("first", "second", "third"):
+        page.write_text(text)
+        assert three.run("wait", "photos:carol/index.html", "--timeout", "10").out == "landed\n"
+        assert [(three.root(site) / "carol" / "index.html").read_text() for site in NAMES] == [text] * 3
+
+
+def test_scrub_reads_everything_and_says_how_much(three: Members) -> None:
+    (three.root("nyc") / "dave").mkdir()
+    (three.root("nyc") / "dave" / "a.jpg").write_bytes(bytes(5000))
+    assert three.run("wait", "photos:dave/a.jpg", "--timeout", "10", site="nyc").status == 0
+    done = three.run("scrub", "photos", site="nyc")
+    assert (done.status, done.err) == (0, "")
+    assert done.out.startswith("photos: ")
+    assert "0 damaged, 0 repaired" in done.out
+    answer = three.run("scrub", "--json", site="nyc").json["groups"]["photos"]
+    assert answer["pass"]["over"]
+    assert answer["pass"]["files"] == answer["pass"]["files_total"] >= 1
+    assert answer["damaged_total"] == 0
+    assert three.run("scrub", "wiki").err == "anycastle: no group 'wiki' here; groups: photos\n"
 
 
 def test_wait_returns_as_soon_as_it_has_landed(three: Members) -> None:

@@ -167,6 +167,14 @@ class Ports:
         await asyncio.sleep(timeout_seconds)
         return {"landed": False, "summary": "not landed in time"}
 
+    def scrub(self, group: str | None) -> dict[str, Any]:
+        if group not in (None, "blogs"):
+            raise AnycastleError(f"no group {group!r} here; groups: blogs")
+        return self.scrubbing()
+
+    def scrubbing(self) -> dict[str, Any]:
+        return {"groups": {"blogs": None}}
+
     def drain(self, site: str, group: str, drained: bool) -> dict[str, Any]:
         if site not in COORDINATES:
             raise UnknownSite(f"site {site} is not configured: expected one of {', '.join(COORDINATES)}")

@@ -18,6 +18,7 @@ class Disk:
 
     def __init__(self, image: Path, point: Path) -> None:
         self.point = point
+        self._image = image
         self._device = run("losetup", "--find", "--show", str(image)).strip()
         try:
             run("mount", "-t", "ext4", self._device, str(point))
@@ -42,6 +43,18 @@ class Disk:
             info = bytearray(fcntl.ioctl(device, LOOP_GET_STATUS64, bytes(_INFO64_BYTES)))
             struct.pack_into("=Q", info, _SIZELIMIT_AT, size_bytes)
             fcntl.ioctl(device, LOOP_SET_STATUS64, bytes(info))
+        finally:
+            os.close(device)
+
+    def flip(self, mark: bytes) -> None:
+        """One byte of what stands once on the device becomes another, and no filesystem knows of it."""
+        os.sync()
+        image = self._image.read_bytes()
+        assert image.count(mark) == 1
+        device = os.open(self._device, os.O_RDWR)
+        try:
+            os.pwrite(device, b"?", image.index(mark))
+            os.fsync(device)
         finally:
             os.close(device)
 

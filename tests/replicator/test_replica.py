@@ -120,6 +120,15 @@ async def test_copies_that_cannot_be_had_are_told(tmp_path: Path) -> None:
         refused = await one.fence()
         assert isinstance(refused, Refuse)
         assert "landed at 2 of 3 sites" in refused.reason
+        await until(
+            lambda: one.replica.may_write(GROUP) is not None, "and further writes are refused before they are done"
+        )
+        before = one.replica.may_write(GROUP)
+        assert isinstance(before, Refuse)
+        assert before.reason == "a write needs 3 copies and only 2 sites can be reached: no link with sgp"
+        await third.start()
+        await until(lambda: one.replica.may_write(GROUP) is None, "until enough can be reached again")
+        assert await one.fence() is None
 
 
 async def test_writes_go_to_the_first_that_is_current(tmp_path: Path) -> None:
