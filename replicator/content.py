@@ -17,6 +17,7 @@ from anycastle.replicator.controller import Controller
 from anycastle.replicator.disk import Tree, TreeError
 from anycastle.replicator.entry import PRIVATE_FOLDER, Entry, Kind
 from anycastle.replicator.event import Event, FenceWanted, Journaled, LandedHere
+from anycastle.replicator.fault_point import Point, reach
 from anycastle.replicator.feed import common_folder
 from anycastle.replicator.flight import Flight
 from anycastle.replicator.gate import Forward, Refuse, Verdict, prefix_verdict, verdict, write_verdict
@@ -169,6 +170,7 @@ class Content:
         for entry in entries:
             self.flight.add(entry, now=now)
         if entries:
+            reach(Point.JOURNALED)
             self._feed(Journaled(self.settings.name, entries[-1].seq, common_prefix(entries)))
         self._landed_here()  # Also when nothing was announced: what we found may be what was to land.
 

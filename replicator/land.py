@@ -32,6 +32,7 @@ from anycastle.replicator.beneath import (
     rename_new,
 )
 from anycastle.replicator.entry import Entry, Kind
+from anycastle.replicator.fault_point import Point, reach
 from anycastle.replicator.observation import Fingerprint, fingerprint_of, kind_of
 from anycastle.replicator.stage import LandError, Staged, landing
 
@@ -198,10 +199,13 @@ def _put(spot: _Spot, temp: bytes, made: Fingerprint, expected: Fingerprint | No
     temporary = spot.places.temporary
     current = _look(spot)
     _check(spot, current, expected)
+    reach(Point.SYNCED)
     if current is None:
         _move_new(temporary, temp, spot)
     elif _swap(temporary, temp, spot, current):
+        reach(Point.SWAPPED)
         _dispose(spot, temp, current, lambda: exchange(temporary, temp, spot.folder, spot.name))
+    reach(Point.PLACED)
     spot.sync(spot.folder)
     after = _look(spot)
     # The rename moved ctime. Anything else that differs is an edit since: then what is reported is never found again.
@@ -257,6 +261,7 @@ def _remove_at(spot: _Spot, expected: Fingerprint | None) -> None:
     temp, temporary = _new_name(), spot.places.temporary
     os.rename(spot.name, temp, src_dir_fd=spot.folder, dst_dir_fd=temporary)
     _dispose(spot, temp, current, lambda: rename_new(temporary, temp, spot.folder, spot.name))
+    reach(Point.REMOVED)
     spot.sync(spot.folder)
 
 

@@ -17,6 +17,7 @@ from anycastle.clock import Clock
 from anycastle.errors import AnycastleError
 from anycastle.replicator.disk import DigestMismatch, LandError, LocalEdit, NotEmpty, Staged, Tree, TreeError
 from anycastle.replicator.entry import Entry, Kind
+from anycastle.replicator.fault_point import Point, reach
 from anycastle.replicator.landing_batch import Content, Landed, Lander, Loses, Outcome, Superseded
 from anycastle.replicator.landing_queue import JOBS_MAX, RETRY_SECONDS_MAX, Job, Queue
 from anycastle.replicator.landing_turns import Turns
@@ -306,6 +307,7 @@ class Landing:
             kept=kept,
             at=self._clock.wall(),
         )
+        reach(Point.KEPT)
         await self._ledger_thread.do(self._ledger.add_conflict, conflict)
         log.warning(
             "group=%s path=%r event=conflict winner=%s loser=%s", self.group, entry.path, entry.version, local.version
@@ -339,6 +341,7 @@ class Landing:
             await self._done_filled.wait()
             self._done_filled.clear()
             done, self._done = self._done, []
+            reach(Point.LANDED)
             await self._write(done)
             self._busy.difference_update(entry.path for entry, _ in done)
             self._look_through(self._tree.found())

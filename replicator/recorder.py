@@ -12,6 +12,7 @@ from typing import assert_never
 from anycastle.errors import AnycastleError
 from anycastle.replicator import event as e
 from anycastle.replicator.entry import Entry, EntryError, check_path
+from anycastle.replicator.fault_point import Point, reach
 from anycastle.replicator.ledger import Ledger
 from anycastle.replicator.ledger_thread import RETRY_SECONDS, LedgerThread
 from anycastle.replicator.schema import LedgerError, LedgerHole
@@ -94,6 +95,7 @@ class Recorder:
                     if entry.origin != origin:
                         raise EntryError(f"an entry of {entry.origin} came in the journal of {origin}")
                 to_land = await self._ledger_thread.do(self._ledger.record, group, entries)
+                reach(Point.RECORDED)
                 if group in self._recorded:
                     self._recorded[group](entries, to_land, bodies)
                 self._feed(e.Recorded(group, origin, self._ledger.detailed().get(group, {}).get(origin, 0)))

@@ -22,6 +22,7 @@ from anycastle.replicator.content import Content
 from anycastle.replicator.controller import Controller
 from anycastle.replicator.courier import Courier
 from anycastle.replicator.entry import Entry
+from anycastle.replicator.fault_point import Point, reach
 from anycastle.replicator.gate import Forward, Refuse, Serve, Verdict, Wait
 from anycastle.replicator.landing import NEAR_WORKERS
 from anycastle.replicator.ledger import Ledger
@@ -416,6 +417,7 @@ class Replica:
             await self.moved(TICK_SECONDS)
         while content.copies(head) < content.settings.copies:
             await self.moved(TICK_SECONDS)
+        reach(Point.FENCED)
         return None
 
     def _waiting_for(self, content: Content) -> str:

@@ -19,6 +19,7 @@ from anycastle.clock import Clock
 from anycastle.errors import AnycastleError
 from anycastle.replicator.disk import Tree
 from anycastle.replicator.entry import PRIVATE_FOLDER, Entry
+from anycastle.replicator.fault_point import Point, reach
 from anycastle.replicator.ledger import Ledger
 from anycastle.replicator.ledger_thread import RETRY_SECONDS, LedgerThread
 from anycastle.replicator.look import Look, Seen
@@ -373,6 +374,7 @@ class Settle:
         """False when the ledger would not take them; then nothing is lost by looking again."""
         for start in range(0, len(changes), ROUND_PATHS_MAX):
             part = changes[start : start + ROUND_PATHS_MAX]
+            reach(Point.OBSERVED)
             try:
                 insisted = frozenset(change.path for change in part if change.path in self._insisted)
                 entries = await self._ledger_thread.do(self._ledger.journal, self.group, part, insisted)

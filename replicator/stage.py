@@ -13,6 +13,7 @@ from blake3 import blake3
 
 from anycastle.replicator.beneath import TreeError, start_writing
 from anycastle.replicator.entry import Entry
+from anycastle.replicator.fault_point import Point, reach
 
 COPY_BYTES = 8 * 1024 * 1024
 READ_BYTES = 1024 * 1024
@@ -78,6 +79,7 @@ class Staged:
         if digest != self.entry.digest:
             self._refuse(f"BLAKE3 {digest.hex()}, expected {self.entry.digest.hex()}")
         self.finished = True
+        reach(Point.STAGED)
 
     def abort(self) -> None:
         """Removes the temp. Does nothing once it has landed or was aborted."""

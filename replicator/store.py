@@ -14,6 +14,7 @@ from typing import Any
 import apsw
 
 from anycastle.replicator import schema
+from anycastle.replicator.fault_point import Point, reach
 from anycastle.replicator.schema import LedgerError
 
 PAGE_ROWS = 1000
@@ -69,10 +70,12 @@ class Store:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db, follow
+                reach(Point.COMMIT)
                 self._db.execute("COMMIT")
             except BaseException:
                 self._undo()
                 raise
+            reach(Point.COMMITTED)
             self._new_words.clear()
             for step in follow:
                 step()
