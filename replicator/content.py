@@ -235,10 +235,7 @@ class Content:
         landing = self.landing.landing(path)
         on_disk = self.tree.fingerprint(path)
         landed_here = (
-            not landing
-            and local is not None
-            and local.version == newest.version
-            and path not in self.scrub.damaged
+            not landing and local is not None and local.version == newest.version and path not in self.scrub.damaged
         )
         currency, uncovered = self.not_current(now=now), self.controller.uncovered(group, path)
         # With this no line of the table asks for other sites, so most requests need not look for any.

@@ -49,7 +49,18 @@ CORES = {
     "bgp": ("route", "damp", "restrain", "decide", "exabgp", "reconcile"),
     "replicator": (
         *("entry", "message", "event", "fence", "feed", "pursuit", "coarse", "intake", "landed_board"),
-        *("progress_vector", "controller", "gate", "flight", "edge_target", "link_frame", "fanotify_record"),
+        *(
+            "progress_vector",
+            "controller",
+            "gate",
+            "flight",
+            "edge_target",
+            "link_frame",
+            "fanotify_record",
+            "pace",
+            "packing",
+            "trouble",
+        ),
     ),
     "health": ("view", "observe", "judge", "drain", "report"),
 }

@@ -472,7 +472,9 @@ class Member:
     def levels(self) -> dict[str, dict[str, int]]:
         """Part -> what -> how it stands now."""
         left = self.links.identity.seconds_left(wall=self.clock.wall())
-        found = {"replicator": self.replica.levels() | {"certificate_left_seconds": int(left)}} | self.round_trips.levels()
+        found = {
+            "replicator": self.replica.levels() | {"certificate_left_seconds": int(left)}
+        } | self.round_trips.levels()
         if self.announcer is not None:
             kinds = {hold.kind for hold in self.announcer.holds()}
             found["bgp"] = {f"routes_{kind}_bool": int(kind in kinds) for kind in ("frozen", "refused")}
