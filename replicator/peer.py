@@ -330,8 +330,7 @@ class Links:
                 await self._speak(self._link(member, websocket))
             self.reconnects += 1
             failures = 0 if self._clock.now() - began > LINK_GOOD_SECONDS else failures + 1
-            delay = min(REDIAL_SECONDS_MAX, REDIAL_SECONDS_MIN * 2 ** min(failures, 10))
-            await asyncio.sleep(delay * random.uniform(0.5, 1.0))
+            await asyncio.sleep(redial_seconds(failures, random.uniform(0.5, 1.0)))
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         member = member_of(request.get_extra_info("peercert"))
@@ -422,3 +421,8 @@ class Links:
         if (member, kind) not in self._told and len(self._told) < 1000:
             self._told.add((member, kind))
             _log.warning("%s (%s): %s; further ones of this kind are only counted", member, kind, message)
+
+
+def redial_seconds(failures: int, share: float) -> float:
+    """How long to wait before the next dial; `share` is drawn at random, so that members do not come all at once."""
+    return min(REDIAL_SECONDS_MAX, REDIAL_SECONDS_MIN * 2.0 ** min(failures, 10)) * share

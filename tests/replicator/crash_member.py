@@ -70,8 +70,7 @@ class Member:
             case {"arm": name, "times": times}:
                 fault_point.arm(fault_point.Point[name] if name else None, times)
                 return True
-            case {"write": path, "content": content}:
-                _put(self.site.root / path, content)
+            case {"fence": _}:
                 return await self.site.fence() is None
             case _:
                 ledger = self.site.ledger
@@ -80,20 +79,6 @@ class Member:
                     "detailed": ledger.detailed()[GROUP],
                     "unlanded": sum(1 for _ in ledger.unlanded(GROUP)),
                 }
-
-
-def _put(path: Path, content: str | None) -> None:
-    """As software does it: in place, or under another name first; None deletes."""
-    if content is None:
-        path.unlink(missing_ok=True)
-        return
-    path.parent.mkdir(exist_ok=True)
-    if len(content) % 2:
-        path.write_text(content)
-        return
-    aside = path.with_name(f".{path.name}.new")
-    aside.write_text(content)
-    os.replace(aside, path)
 
 
 if __name__ == "__main__":

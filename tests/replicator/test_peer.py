@@ -26,7 +26,7 @@ from anycastle.replicator.event import LinkDown, LinkUp, Received
 from anycastle.replicator.link_frame import PIECE, PIECE_BYTES, WHOLE, FrameError, encode
 from anycastle.replicator.listen import cut
 from anycastle.replicator.message import Entries, Fenced, FenceQuery, Gossip, Hello, Message
-from anycastle.replicator.peer import LinkError, Links
+from anycastle.replicator.peer import LinkError, Links, redial_seconds
 from tests.replicator.members import Member, hello, link_settings, listening, make_authority, meshed, tls, until
 
 DIGEST = b"d" * 32
@@ -312,6 +312,27 @@ async def test_the_greater_name_may_not_dial(authority: Path) -> None:
             async with dialled(authority, ams, "nyc"):
                 pass
     assert ams.links.refused == {"dial": 1}
+
+
+def test_redials_back_off_to_two_seconds_and_scatter() -> None:
+    assert [redial_seconds(failures, 1.0) for failures in range(5)] == [0.05, 0.1, 0.2, 0.4, 0.8]
+    assert redial_seconds(1000, 1.0) == 2.0
+    assert redial_seconds(1000, 0.5) == 1.0
+
+
+async def test_a_certificate_of_one_member_speaks_for_no_other(authority: Path) -> None:
+    """In the Hello, and in anything that is said later: who speaks is who dialled."""
+    sgp = Member(link_settings(authority)["sgp"])
+    async with listening(sgp):
+        async with dialled(authority, sgp, "nyc") as impostor:
+            await talk(impostor, hello("ams"))
+            await until(lambda: sgp.links.refused == {"hello": 1}, "refused")
+        assert sgp.heard == []
+        async with dialled(authority, sgp, "nyc") as honest:
+            await talk(honest, hello("nyc"))
+            await send(honest, Gossip(b"ams speaking"))
+            await until(sgp.received, "heard")
+        assert sgp.received() == [Received("nyc", Gossip(b"ams speaking"))]
 
 
 async def test_tls_strangers(authority: Path, tmp_path: Path) -> None:
