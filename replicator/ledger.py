@@ -17,7 +17,7 @@ import apsw
 import msgspec
 
 from anycastle.clock import SystemClock
-from anycastle.replicator import place
+from anycastle.replicator import place, schema
 from anycastle.replicator.entry import NO_VERSION, Entry, EntryError, Kind, Version, check_path
 from anycastle.replicator.known_paths import KnownPaths
 from anycastle.replicator.message import LandedUpto, Mark, Vectors
@@ -274,7 +274,7 @@ class Ledger:
     def put(self, key: str, value: bytes) -> None:
         """Keeps a small fact of this member."""
         with self._store.writing() as (db, _):
-            _set_fact(db, f"fact.{key}", value)
+            schema.set_fact(db, f"fact.{key}", value)
 
     # Reading
 
@@ -377,24 +377,17 @@ class Ledger:
         )
         return self._to_local(rows[0]) if rows else None
 
-    def locals_below(self, group: str, prefix: bytes) -> Iterator[tuple[bytes, Local]]:
-        """Live things that landed here below a folder prefix (`a/b/`, or empty for all), in the order of paths."""
+    def locals_below(self, group: str, prefix: bytes, *, onwards: bool = False) -> Iterator[tuple[bytes, Local]]:
+        """Live things that landed here below a folder prefix (`a/b/`, or empty for all), in the order of paths.
+
+        `onwards`: everything behind a path instead, whatever it is.
+        """
         rows = self._store.walk(
             f"SELECT path, {place.LOCAL_COLUMNS} FROM place WHERE grp = ? AND path > ? AND path < ? "
             f"AND local_kind <> {int(Kind.ABSENT)} ORDER BY path LIMIT ?",
             self._group(group),
             prefix,
-        )
-        return ((row[0], self._to_local(row[1:])) for row in rows)
-
-    def files_after(self, group: str, after: bytes) -> Iterator[tuple[bytes, Local]]:
-        """Files that landed here, from behind a path on, in the order of paths."""
-        rows = self._store.walk(
-            f"SELECT path, {place.LOCAL_COLUMNS} FROM place WHERE grp = ? AND path > ? AND path < ? "
-            f"AND local_kind = {int(Kind.FILE)} ORDER BY path LIMIT ?",
-            self._group(group),
-            after,
-            everything=True,
+            onwards=onwards,
         )
         return ((row[0], self._to_local(row[1:])) for row in rows)
 
@@ -590,21 +583,12 @@ def _check(entry: Entry, group: str) -> None:
         raise EntryError(f"journal {group}/{entry.origin}: entry {entry.seq} is not newer than what it replaces")
 
 
-def _fact(db: apsw.Connection, key: str) -> bytes | None:
-    row = db.execute("SELECT value FROM fact WHERE key = ?", (key,)).fetchone()
-    return row[0] if row else None
-
-
-def _set_fact(db: apsw.Connection, key: str, value: bytes) -> None:
-    db.execute("INSERT OR REPLACE INTO fact(key, value) VALUES (?, ?)", (key, value))
-
-
 def _own(db: apsw.Connection, path: Path, member: str) -> int:
     """Claims the ledger for `member`; returns the new incarnation."""
-    owner = _fact(db, "ledger.member") or member.encode()
+    owner = schema.fact(db, "ledger.member") or member.encode()
     if owner != member.encode():
         raise LedgerError(f"ledger {path} belongs to member {owner.decode()}: expected {member}")
-    incarnation = int(_fact(db, "ledger.incarnation") or b"0") + 1
-    _set_fact(db, "ledger.member", owner)
-    _set_fact(db, "ledger.incarnation", b"%d" % incarnation)
+    incarnation = int(schema.fact(db, "ledger.incarnation") or b"0") + 1
+    schema.set_fact(db, "ledger.member", owner)
+    schema.set_fact(db, "ledger.incarnation", b"%d" % incarnation)
     return incarnation

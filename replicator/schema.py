@@ -148,3 +148,14 @@ def open_reader(path: Path) -> apsw.Connection:
     connection.set_busy_timeout(BUSY_MILLISECONDS_MAX)
     connection.execute("PRAGMA query_only=ON")
     return connection
+
+
+def fact(db: apsw.Connection, key: str) -> bytes | None:
+    """A small thing kept under a name."""
+    row = db.execute("SELECT value FROM fact WHERE key = ?", (key,)).fetchone()
+    return row[0] if row else None
+
+
+def set_fact(db: apsw.Connection, key: str, value: bytes) -> None:
+    """Keeps it. Inside a transaction."""
+    db.execute("INSERT OR REPLACE INTO fact(key, value) VALUES (?, ?)", (key, value))

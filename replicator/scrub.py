@@ -186,7 +186,8 @@ class Scrub:
 
     def _read(self, after: bytes) -> list[tuple[bytes, Local]]:
         """The next files in the order of their paths. In a thread."""
-        return list(itertools.islice(self._ledger.files_after(self._group, after), BATCH_FILES))
+        found = self._ledger.locals_below(self._group, after, onwards=True)
+        return list(itertools.islice((each for each in found if each[1].kind is Kind.FILE), BATCH_FILES))
 
     async def _note(self, key: str, value: bytes) -> None:
         self._noted_at = self._clock.now()

@@ -95,13 +95,13 @@ class Store:
             with schema.explained(self.path):
                 raise error
 
-    def walk(self, sql: str, grp: int, prefix: bytes, *, everything: bool = False) -> Iterator[Row]:
+    def walk(self, sql: str, grp: int, prefix: bytes, *, onwards: bool = False) -> Iterator[Row]:
         """Rows below a folder prefix in pages; `sql` takes (grp, after, end, limit), its first column is the path.
 
-        `everything`: all that comes after `prefix`, which is then any path.
+        `onwards`: all that comes after `prefix`, which is then any path.
         """
         last = prefix
-        end = prefix[:-1] + b"0" if prefix and not everything else PATH_END  # "0" follows "/"
+        end = prefix[:-1] + b"0" if prefix and not onwards else PATH_END  # "0" follows "/"
         while True:
             rows = self.rows(sql, (grp, last, end, PAGE_ROWS))
             yield from rows
