@@ -181,7 +181,11 @@ class Crashes:
         deadline, why = time.monotonic() + SETTLE_SECONDS, ""
         while time.monotonic() < deadline:
             states = [await child.ask(state=True) for child in self._children.values()]
-            trees = [picture(self._folder / name / "root") for name in NAMES]
+            try:
+                trees = [picture(self._folder / name / "root") for name in NAMES]
+            except FileNotFoundError as error:  # it went while we looked
+                why = str(error)
+                continue
             if any(state["reason"] or state["unlanded"] for state in states):
                 why = f"not well: {states}"
             elif any(state["detailed"] != states[0]["detailed"] for state in states):
