@@ -4,8 +4,10 @@ import argparse
 import sys
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 
 from tests.replicator.sim.checker import Violation
+from tests.replicator.sim.exhaustive import BOUNDS, Bounds, Search
 from tests.replicator.sim.member import Member
 from tests.replicator.sim.mutants import MUTANTS
 from tests.replicator.sim.profile import NAMES, draw
@@ -17,6 +19,8 @@ def main() -> int:
     arguments = _parser().parse_args()
     mutant = MUTANTS.get(arguments.without)
     with mutant.applied() if mutant else nullcontext():
+        if arguments.exhaustive:
+            return _exhaustive(BOUNDS[arguments.exhaustive], arguments.ticks)
         if arguments.scenario:
             return _scenario(arguments.scenario)
         member = mutant.member if mutant else Member
@@ -34,7 +38,25 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--roster-change", action="store_true", help="with a member added, removed or replaced")
     parser.add_argument("--without", choices=sorted(MUTANTS), default="", metavar="RULE", help=", ".join(MUTANTS))
     parser.add_argument("--scenario", choices=sorted(SCENARIOS), metavar="NAME", help=", ".join(SCENARIOS))
+    parser.add_argument("--exhaustive", choices=sorted(BOUNDS), metavar="BOUNDS", help=", ".join(BOUNDS))
+    parser.add_argument(
+        "--ticks", type=int, metavar="N", help="for --exhaustive: so many (one more takes ten times as long)"
+    )
     return parser
+
+
+def _exhaustive(bounds: Bounds, ticks: int | None) -> int:
+    bounds = bounds if ticks is None else replace(bounds, ticks=ticks)
+    start, search = time.monotonic(), Search(bounds)
+    wrong = ""
+    try:
+        search.run()
+    except Violation as fault:
+        wrong = str(fault)
+    states = len(search.states.facts)
+    print(f"{wrong or 'right'}: {len(search.worlds)} worlds, {search.steps} steps between them, ", end="")
+    print(f"{states} states of members, {time.monotonic() - start:.1f} s; {bounds}")
+    return 1 if wrong else 0
 
 
 def _one(seed: int, members: int, change: bool, joint: bool, member: type[Member]) -> int:
