@@ -13,6 +13,7 @@ from pyroaring import BitMap
 from anycastle.clock import Clock
 from anycastle.errors import AnycastleError
 from anycastle.health.view import content_prefix
+from anycastle.replicator.as_of import AsOf
 from anycastle.replicator.controller import Controller
 from anycastle.replicator.disk import Tree, TreeError
 from anycastle.replicator.entry import PRIVATE_FOLDER, Entry, Kind
@@ -226,12 +227,18 @@ class Content:
 
     # -- the gate -------------------------------------------------------------------------------------------------
 
-    def verdict(self, path: bytes | None, prefix: bytes, distance: tuple[str, ...], *, now: float) -> Verdict:
-        """Rule 5 for one path, or for the whole prefix when the URL maps to no file we know."""
+    def as_of_now(self, prefix: bytes) -> AsOf:
+        """What is known below the prefix at this moment."""
+        return AsOf(prefix, member=self._member, flight=self.flight, settle=self.settle)
+
+    def verdict(
+        self, path: bytes | None, prefix: bytes, distance: tuple[str, ...], *, now: float, as_of: AsOf | None = None
+    ) -> Verdict:
+        """Rule 5 for one path, or for the whole prefix when the URL maps to no file we know: as of now, or of then."""
         group = self.settings.name
         newest, local = self.ledger.known(group, path) if path is not None else (None, None)
         if path is None or newest is None:
-            return self._prefix_verdict(path, prefix, distance, now=now)
+            return self._prefix_verdict(path, prefix, as_of or self.as_of_now(prefix), distance, now=now)
         landing = self.landing.landing(path)
         on_disk = self.tree.fingerprint(path)
         landed_here = (
@@ -253,27 +260,21 @@ class Content:
             detailed_sites=self._detailed(uncovered),
         )
 
-    def _prefix_verdict(self, path: bytes | None, prefix: bytes, distance: tuple[str, ...], *, now: float) -> Verdict:
+    def _prefix_verdict(
+        self, path: bytes | None, prefix: bytes, as_of: AsOf, distance: tuple[str, ...], *, now: float
+    ) -> Verdict:
         group = self.settings.name
         current = self._current(distance, now=now)
         return prefix_verdict(
-            fenced=not self._unfenced(prefix),
-            settled_here=not self.flight.lacks(self._member, prefix),
-            disk_as_recorded=not self.settle.unsettled(prefix) and not self._unnoticed(path),
+            disk_as_recorded=not as_of.unsettled() and not self._unnoticed(path),
+            fenced=not as_of.unfenced(group, self.controller),
+            settled_here=not as_of.lacking(self._member),
             currency=self.not_current(now=now),
             current_sites=current,
-            settled_sites=frozenset(site for site in current if not self.flight.lacks(site, prefix)),
+            settled_sites=frozenset(site for site in current if not as_of.lacking(site)),
             isolated=self.settings.isolated,
             uncovered=(uncovered := self.controller.uncovered_below(group, prefix)),
             detailed_sites=self._detailed(uncovered),
-        )
-
-    def _unfenced(self, prefix: bytes) -> bool:
-        """Something below the prefix, or that may be below it, is not fenced."""
-        group = self.settings.name
-        heads = self.flight.unnamed_heads().items()
-        return any(self.controller.fenced(group, origin) < seq for origin, seq in heads) or any(
-            self.controller.fenced(group, origin) < seq for (origin, seq), _ in self.flight.below(prefix)
         )
 
     def _unnoticed(self, path: bytes | None) -> bool:

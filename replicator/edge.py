@@ -47,8 +47,13 @@ class EdgeError(AnycastleError):
 class GatePort(Protocol):
     """What the edge asks of the replicator."""
 
-    async def admit(self, group: str, path: bytes | None, prefix: bytes) -> Serve | Forward | Refuse:
-        """Judge a read; waits, within the group's bound, for what will soon be known."""
+    async def admit(
+        self, group: str, path: bytes | None, prefix: bytes, *, meanwhile: bool = True
+    ) -> Serve | Forward | Refuse:
+        """Judge a read; waits, within the group's bound, for what will soon be known.
+
+        Without `meanwhile` only for what is known already: then ask again when the answer is made.
+        """
         ...
 
     def may_write(self, group: str) -> Forward | Refuse | None:
@@ -177,7 +182,7 @@ class Edge:
         """Judged before the application is asked, and again when it answers: what came in between must not show."""
         target = exchange.target
         for _ in range(JUDGEMENTS_MAX):
-            verdict = await self._gate.admit(target.group.name, target.path, target.prefix)
+            verdict = await self._gate.admit(target.group.name, target.path, target.prefix, meanwhile=False)
             match verdict:
                 case Forward():
                     return await self._forward(exchange, verdict, write=False)
@@ -203,7 +208,7 @@ class Edge:
         asked = fields.without_conditions(exchange.headers, etag) if etag else exchange.headers
         upstream = await self._applications.ask(exchange, asked, write=False)
         target = exchange.target
-        again = await self._gate.admit(target.group.name, target.path, target.prefix)
+        again = await self._gate.admit(target.group.name, target.path, target.prefix, meanwhile=False)
         if not isinstance(again, Serve) or again.version != verdict.version:
             upstream.close()
             return None

@@ -162,10 +162,6 @@ class Flight:
             found[WHOLE_GROUP] = min(site.unnamed_since, *found.values(), site.unnamed_since)
         return found
 
-    def lacks(self, name: str, prefix: bytes) -> bool:
-        """The site has not landed something below a folder prefix, or may not have."""
-        return bool(self._sites[name].unnamed) or any(self._matching(self._sites[name].by_prefix, prefix))
-
     def heads_lacking(self, name: str, prefix: bytes) -> dict[str, int]:
         """Per origin the greatest seq that the site has not landed below a folder prefix, or may not have."""
         site = self._sites[name]
@@ -175,7 +171,7 @@ class Flight:
         return found
 
     def lacks_up_to(self, name: str, prefix: bytes, heads: Mapping[str, int]) -> bool:
-        """As `lacks`, but of what is not newer than these heads."""
+        """The site has not landed something below a folder prefix and not newer than these heads, or may not have."""
         site = self._sites[name]
         if any(seqs.min() <= heads.get(origin, 0) for origin, seqs in site.unnamed.items()):
             return True
@@ -185,12 +181,14 @@ class Flight:
         """Everything in flight below a folder prefix, so far as it is known by path."""
         return self._matching(self._by_prefix, prefix)
 
-    def unnamed_heads(self) -> dict[str, int]:
-        """Per origin the greatest seq in flight whose path is not known: it may lie below any prefix."""
+    def heads_below(self, prefix: bytes) -> dict[str, int]:
+        """Per origin the greatest seq in flight below a folder prefix, or whose path is not known: it may be there."""
         found: dict[str, int] = {}
         for site in self._sites.values():
             for origin, seqs in site.unnamed.items():
                 found[origin] = max(found.get(origin, 0), seqs.max())
+        for (origin, seq), _ in self.below(prefix):
+            found[origin] = max(found.get(origin, 0), seq)
         return found
 
     def _matching(self, index: Mapping[bytes, Mapping[Key, object]], prefix: bytes) -> Iterator[tuple[Key, Flying]]:

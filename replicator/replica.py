@@ -17,6 +17,7 @@ from typing import assert_never, cast
 from anycastle.clock import Clock, JumpDetector
 from anycastle.errors import AnycastleError
 from anycastle.replicator import event as e
+from anycastle.replicator.as_of import AsOf
 from anycastle.replicator.body import FetchError
 from anycastle.replicator.content import Content
 from anycastle.replicator.controller import Controller
@@ -330,20 +331,29 @@ class Replica:
         self._heed_clock()
         return self._judge(self.contents[group], path, prefix, now=self._clock.now())
 
-    def _judge(self, content: Content, path: bytes | None, prefix: bytes, *, now: float) -> Verdict:
+    def _judge(
+        self, content: Content, path: bytes | None, prefix: bytes, *, now: float, as_of: AsOf | None = None
+    ) -> Verdict:
         try:
-            return content.verdict(path, prefix, self.settings.distance, now=now)
+            return content.verdict(path, prefix, self.settings.distance, now=now, as_of=as_of)
         except AnycastleError as error:  # the disk or the ledger cannot be read
             return Refuse(str(error), 1)
 
-    async def admit(self, group: str, path: bytes | None, prefix: bytes) -> Serve | Forward | Refuse:
-        """As `judge`; `Wait` is waited for here, at most `wait_max`."""
+    async def admit(
+        self, group: str, path: bytes | None, prefix: bytes, *, meanwhile: bool = True
+    ) -> Serve | Forward | Refuse:
+        """As `judge`; `Wait` is waited for here, at most `wait_max`.
+
+        Without `meanwhile`, what is judged by its prefix waits for what is known now and not for what comes meanwhile,
+        which a busy group would never let it see the end of: for those who ask again when they have the answer.
+        """
         self._heed_clock()
         content = self.contents[group]
         now = self._clock.now()
         deadline, want_at = now + content.settings.wait_max_seconds, now
+        as_of = None if meanwhile else content.as_of_now(prefix)
         while True:
-            verdict = self._judge(content, path, prefix, now=now)
+            verdict = self._judge(content, path, prefix, now=now, as_of=as_of)
             if not isinstance(verdict, Wait):
                 return verdict
             if now >= deadline:

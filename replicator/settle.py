@@ -157,9 +157,17 @@ class Settle:
         if self._again:
             self._wake.set()
 
-    def unsettled(self, prefix: bytes) -> bool:
-        """Something below the folder prefix was touched and has not been compared with the ledger yet."""
-        return any(path.startswith(prefix) for paths in self._unsettled() for path in paths)
+    def unsettled(self, prefix: bytes, *, upto: int | None = None) -> bool:
+        """Something below the folder prefix was touched, up to an epoch, and not compared with the ledger yet."""
+        last = self._epoch if upto is None else upto
+        return any(
+            epoch <= last and path.startswith(prefix) for paths in self._unsettled() for path, epoch in paths.items()
+        )
+
+    def begin_epoch(self) -> int:
+        """What is touched from now on bears another epoch than the one returned."""
+        self._epoch += 1
+        return self._epoch - 1
 
     def waiting_for(self) -> str:
         """What the oldest barrier waits for, for people; the empty string when there is none."""
@@ -295,8 +303,7 @@ class Settle:
         self._cookie_came(cookie)
 
     def _add_barrier(self, done: asyncio.Future[None]) -> None:
-        self._barriers.append(_Barrier(self._epoch, done))
-        self._epoch += 1
+        self._barriers.append(_Barrier(self.begin_epoch(), done))
         self._release()
 
     def _release(self) -> None:

@@ -29,7 +29,9 @@ class Gate:
     def judge(self, group: str, path: bytes | None, prefix: bytes) -> Verdict:
         return self.now
 
-    async def admit(self, group: str, path: bytes | None, prefix: bytes) -> Serve | Forward | Refuse:
+    async def admit(
+        self, group: str, path: bytes | None, prefix: bytes, *, meanwhile: bool = True
+    ) -> Serve | Forward | Refuse:
         assert not isinstance(self.now, Wait)
         return self.now
 

@@ -44,7 +44,9 @@ class Gate:
         self.asked: list[tuple[str, bytes | None, bytes]] = []
         self.fences_begun = self.fences_done = 0
 
-    async def admit(self, group: str, path: bytes | None, prefix: bytes) -> Serve | Forward | Refuse:
+    async def admit(
+        self, group: str, path: bytes | None, prefix: bytes, *, meanwhile: bool = True
+    ) -> Serve | Forward | Refuse:
         self.asked.append((group, path, prefix))
         return self.later.pop(0) if self.later else self.read
 

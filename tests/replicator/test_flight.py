@@ -15,6 +15,11 @@ def flight(sites: tuple[str, ...] = ("ams", "nyc"), *, heads: dict[str, int] | N
     return Flight(sites, depth=1, heads=heads or {}, entries_max=most)
 
 
+def lacks(flying: Flight, site: str, prefix: bytes) -> bool:
+    """Anything below the prefix that is known now."""
+    return flying.lacks_up_to(site, prefix, flying.heads_below(prefix))
+
+
 def test_missing_until_landed_at_each_site() -> None:
     flying = flight()
     flying.add(file_entry(b"alice/a", seq=1), now=5.0)
@@ -49,12 +54,13 @@ def test_after_a_restart_paths_are_learnt_and_meanwhile_the_whole_group_is_behin
     flying = flight(heads={"nyc": 4})
     flying.landed("ams", "nyc", 4, BitMap([2, 3]), now=7.0)
     assert flying.pending("ams") == {WHOLE_GROUP: 7.0}
-    assert flying.lacks("ams", b"zoe/")
-    assert flying.unnamed_heads() == {"nyc": 3}
+    assert lacks(flying, "ams", b"zoe/")
+    assert flying.heads_below(b"zoe/") == {"nyc": 3}
     assert flying.unnamed(10) == ("nyc", [2, 3])
     flying.name("nyc", [2, 3], {2: b"alice/a"}, now=8.0)  # of 3 the ledger knows nothing
     assert flying.pending("ams") == {b"alice/": 7.0}
-    assert not flying.lacks("ams", b"zoe/")
+    assert not lacks(flying, "ams", b"zoe/")
+    assert flying.heads_below(b"alice/") == {"nyc": 2}
     assert flying.unnamed(10) is None
 
 
@@ -133,7 +139,7 @@ def test_never_says_less_than_a_plain_count(steps: list[tuple[object, ...]], mos
             for key in keys:
                 prefix = b"c/" if paths[key] == b"c" else paths[key][:2]
                 assert prefix in pending or WHOLE_GROUP in pending
-                assert flying.lacks(site, prefix)
+                assert lacks(flying, site, prefix)
                 assert site in flying.missing_sites(key)
             if not keys:
                 assert pending == {}
