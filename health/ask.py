@@ -8,6 +8,7 @@ import ipaddress
 import re
 import urllib.parse
 from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
 from aiohttp import web
@@ -131,6 +132,36 @@ def seconds(found: dict[str, str]) -> float:
     if not 0.0 <= value <= WAIT_SECONDS_MAX:
         raise AskError(f"timeout is {text[:100]!a}: expected seconds from 0 to {WAIT_SECONDS_MAX:g}")
     return value
+
+
+class GroupOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of a resync."""
+
+    group: str = ALL_GROUPS
+
+
+class ConflictOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which conflict, and which version is to be kept; empty: none yet, show the kept bytes."""
+
+    id: int
+    keep: Literal["", "current", "theirs"] = ""
+
+
+def group_order(body: bytes) -> str:
+    try:
+        group = msgspec.json.decode(body, type=GroupOrder).group
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise AskError(f'the body cannot be read ({error}): expected {{"group": "blogs"}}') from error
+    if group != ALL_GROUPS and not WORD.fullmatch(group):
+        raise AskError(f"group is {group[:100]!a}: expected a group's name, or {ALL_GROUPS} for all")
+    return group
+
+
+def conflict_order(body: bytes) -> ConflictOrder:
+    try:
+        return msgspec.json.decode(body, type=ConflictOrder)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise AskError(f'the body cannot be read ({error}): expected {{"id": 7, "keep": "current"}}') from error
 
 
 def drain_order(body: bytes) -> DrainOrder:

@@ -99,6 +99,14 @@ class DashboardPorts(Protocol):
         """What is refused as too many route changes at once may happen."""
         ...
 
+    async def resync(self, group: str) -> Json:
+        """`group` may be ALL_GROUPS; returns when it has begun."""
+        ...
+
+    async def conflict(self, id: int, keep: str) -> Json:
+        """A conflict's bytes as base64 (`keep` is empty), or the end of it: `current` or `theirs` is kept."""
+        ...
+
     async def reload(self) -> Json: ...
 
     def scrub(self, group: str | None) -> Json:
@@ -150,6 +158,8 @@ def make_app(ports: DashboardPorts, *, token: str | None, page: bool = True) -> 
         "accept": dashboard.accept,
         "reload": dashboard.reload,
         "scrub": dashboard.scrub,
+        "resync": dashboard.resync,
+        "conflict": dashboard.conflict,
     }
     for name, change in changes.items():
         app.router.add_post(f"/api/v1/{name}", dashboard.authorised(change))
@@ -286,6 +296,13 @@ class _Dashboard:
 
     async def accept(self, request: web.Request) -> web.Response:
         return _json(self._ports.accept())
+
+    async def resync(self, request: web.Request) -> web.Response:
+        return _json(await self._ports.resync(ask.group_order(await request.read())))
+
+    async def conflict(self, request: web.Request) -> web.Response:
+        order = ask.conflict_order(await request.read())
+        return _json(await self._ports.conflict(order.id, order.keep))
 
     async def reload(self, request: web.Request) -> web.Response:
         return _json(await self._ports.reload())

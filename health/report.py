@@ -117,6 +117,8 @@ class FlightReport(msgspec.Struct, frozen=True, kw_only=True):
 class ConflictReport(msgspec.Struct, frozen=True, kw_only=True):
     """Two versions with one parent: who won, and where the other is kept."""
 
+    id: int = 0
+    """What an operator names it by, at the site where it is kept."""
     group: str
     path: str
     winner: str

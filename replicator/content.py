@@ -25,7 +25,9 @@ from anycastle.replicator.gate import Forward, Refuse, Verdict, prefix_verdict, 
 from anycastle.replicator.landing import Landing
 from anycastle.replicator.ledger import Ledger
 from anycastle.replicator.ledger_thread import RETRY_SECONDS, LedgerThread
+from anycastle.replicator.merge import Lister, Merge
 from anycastle.replicator.message import LandedUpto
+from anycastle.replicator.observation import Conflict
 from anycastle.replicator.pull import Source
 from anycastle.replicator.room import refusal
 from anycastle.replicator.scrub import Scrub
@@ -60,6 +62,8 @@ class Content:
         ledger_thread: LedgerThread,
         feed: Callable[[Event], None],
         moved: Callable[[], None],
+        connected: Callable[[], frozenset[str]],
+        listing: Lister,
     ) -> None:
         """Raises TreeError when the root cannot be used, WatchError when it cannot be watched."""
         self.settings = settings
@@ -119,19 +123,36 @@ class Content:
             ledger_thread=ledger_thread,
             look=self.settle.look,
         )
+        self.merge = Merge(
+            settings,
+            member,
+            self.tree,
+            ledger,
+            controller,
+            self.settle,
+            self.landing,
+            clock=clock,
+            disk=disk,
+            ledger_thread=ledger_thread,
+            feed=feed,
+            connected=connected,
+            listing=listing,
+        )
 
     def became_current(self) -> None:
         """A majority knows no more of our journal than we do: changes may be added to it.
 
         Not before that, at each start: a ledger that was lost or restored would begin again at seqs that others hold.
         """
-        self.settle.allow_journal()
+        if not self.merge.reason:  # it sees to that itself, when its time has come
+            self.settle.allow_journal()
 
     async def run(self) -> None:
         self._landed_here()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.settle.run())
             tasks.create_task(self.landing.run())
+            tasks.create_task(self.merge.run())
             tasks.create_task(self._name_flying())
             tasks.create_task(self._look_at_disk())
             tasks.create_task(self.scrub.run())
@@ -298,6 +319,13 @@ class Content:
 
     def not_current(self, *, now: float) -> str:
         """Why this site cannot vouch for the group; the empty string when it can."""
+        if outdated := self.controller.outdated(self.settings.name):
+            return (
+                f"away for longer than the retention: {outdated} has compacted what was missed here; "
+                f"run `anycastle resync {self.settings.name}`"
+            )
+        if self.merge.reason:
+            return self.merge.reason
         if self.settle.sight.reason:
             told = self.settle.survey.told()
             return f"{self.settle.sight.reason}: {told}" if told else self.settle.sight.reason
@@ -362,6 +390,13 @@ class Content:
         if landed is None or landed.watermark < head:
             return False
         return not landed.gaps or BitMap.deserialize(landed.gaps).min() > head
+
+    async def end_conflict(self, number: int, conflict: Conflict, *, put_back: bool) -> None:
+        """Take a conflict off the list, with the kept version back in its place or gone. Raises TreeError."""
+        await self._disk.do(self.tree.end_conflict, conflict.kept, conflict.path, put_back=put_back)
+        self.settle.look((conflict.path,))
+        await self._ledger_thread.do(self.ledger.end_conflict, number)
+        self._moved()
 
     # -- bodies ---------------------------------------------------------------------------------------------------
 

@@ -14,15 +14,15 @@ from anycastle.replicator import event as e
 from anycastle.replicator import message as m
 from anycastle.replicator.coarse import Marks
 from anycastle.replicator.currency import Currency
-from anycastle.replicator.entry import Entry
 from anycastle.replicator.feed import FeedLimits
-from anycastle.replicator.fence import Grants, Leases, Rosters, stretched
+from anycastle.replicator.fence import Grants, Leases, Rosters, covers, stretched
 from anycastle.replicator.intake import Intake
 from anycastle.replicator.landed_board import LandedBoard, LandedError
 from anycastle.replicator.outflow import Outflow
 from anycastle.replicator.progress_vector import Journal, Progress
 from anycastle.replicator.pursuit import Pursuit
 from anycastle.replicator.settings import Lease
+from anycastle.replicator.stable import Stable, passed
 
 ORIGINS_MAX = 256
 """Journals per group: every member there ever was."""
@@ -56,8 +56,12 @@ class Controller:
         now: float,
         marks: Iterable[m.Mark] = (),
         limits: FeedLimits | None = None,
+        sites: Iterable[str] | None = None,
     ) -> None:
-        """`recorded`, `detailed`, `fenced` and `marks` are what the ledger holds durably at the start."""
+        """`recorded`, `detailed`, `fenced` and `marks` are what the ledger holds durably at the start.
+
+        `sites`: members that hold content; all of them by default.
+        """
         self._member = member
         self._lease = lease
         self._incarnation = incarnation
@@ -89,6 +93,11 @@ class Controller:
         )
         self._intake = Intake(self._recorded, self._detailed, patience_seconds=RECORDING_SECONDS_MAX)
         self._board = LandedBoard(self._others, groups, silence_seconds=lease.term_seconds)
+        holding = frozenset(sites if sites is not None else (member, *self._others))
+        self._holds = member in holding
+        self._stable = Stable(member, self._others, holding, groups)
+        self._merging: dict[str, bool] = {}
+        self._outdated: dict[str, str] = {}
         self._landed: dict[str, dict[str, m.LandedUpto]] = {group: {} for group in groups}
         self._landed_news: set[str] = set()
         self._landed_due = self._landed_refresh_due = self._renewal_due = -math.inf
@@ -100,6 +109,18 @@ class Controller:
             self._pursuit.open(journal, now=now)
 
     # What shells ask.
+
+    def outdated(self, group: str) -> str:
+        """The member whose journals have holes that this one cannot pass without comparing; empty for none."""
+        return self._outdated.get(group, "")
+
+    def peer_comparing(self, member: str, group: str) -> bool | None:
+        """Whether it compares content it holds; None when it has not told in this link."""
+        return self._outflow.comparing(member, group)
+
+    def covers_peer(self, member: str, group: str) -> bool:
+        """All entries that the member last said it holds are here."""
+        return covers(self._detailed.group(group), self._outflow.detailed(member, group))
 
     def currency(self, group: str, *, now: float) -> str:
         """Why this member cannot vouch for the group; the empty string when it is current."""
@@ -166,6 +187,10 @@ class Controller:
             case e.FenceWanted():
                 self._pursuit.want((event.group, event.origin), event.seq)
                 self._query(now=now)
+            case e.Merging():
+                self._merge(event)
+            case e.Absent():
+                self._stable.absent(event.group, event.members)
             case e.ClockJumped():
                 self._clock_jumped(now=now)
             case _:
@@ -189,6 +214,22 @@ class Controller:
         if self._landed_news and now >= self._landed_due:
             self._tell_landed(self._landed_news, now=now)
 
+    def _merge(self, event: e.Merging) -> None:
+        self._outdated.pop(event.group, None)
+        if event.on:
+            self._merging[event.group] = event.comparing
+        else:
+            self._merging.pop(event.group, None)
+
+    def _compact(self, *, now: float) -> None:
+        for group in self._groups:
+            own = self._detailed.group(group)
+            if self._holds:
+                own = {origin: passed(said) for origin, said in self._landed[group].items()}
+            safe = {origin: min(seq, self._fenced.get((group, origin))) for origin, seq in own.items()}
+            if group not in self._merging and (cut := self._stable.cut(group, safe, now=now)):
+                self._out.append(e.Compact(group, cut))
+
     def _tell(self, message: m.Message) -> None:
         self._out.extend(e.Send(member, message) for member in self._linked)
 
@@ -208,13 +249,16 @@ class Controller:
             self._tell_landed(self._groups if refresh else self._landed_news, now=now)
         self._intake.expire(now=now)
         self._outflow.tick(now=now)
+        self._compact(now=now)
         for journal in self._pursuit.opened():
             self._advance(journal, now=now)
         self._query(now=now)
 
     def _lease_request(self, *, now: float) -> m.LeaseRequest:
         vectors = (progress.snapshot() for progress in (self._recorded, self._detailed, self._fenced))
-        return m.LeaseRequest(now, self._incarnation, *vectors)
+        comparing = tuple(group for group, comparing in self._merging.items() if comparing)
+        recorded, detailed, fenced = vectors
+        return m.LeaseRequest(now, self._incarnation, recorded, detailed, fenced, comparing)
 
     def _query(self, *, now: float) -> None:
         self._out.extend(e.Send(member, query) for member, query in self._pursuit.queries(self._linked, now=now))
@@ -336,6 +380,8 @@ class Controller:
         self._out.append(e.Send(member, grant))
         self._learn_fenced(request.fenced, now=now)
         self._outflow.requested(member, request, now=now)
+        for group, seqs in request.detailed.items():
+            self._stable.detailed(member, group, seqs)
 
     def _lease_granted(self, member: str, grant: m.LeaseGrant, *, now: float) -> None:
         fault = self._leases.accept(
@@ -350,6 +396,7 @@ class Controller:
             self.ignored[fault] += 1
         else:
             self._currency.reset()
+            self._stable.granted(member, grant, self._detailed.snapshot())
         self._learn_fenced(grant.fenced, now=now)
 
     def _learn_fenced(self, fenced: m.Vectors, *, now: float) -> None:
@@ -368,20 +415,29 @@ class Controller:
 
     def _entries(self, member: str, message: m.Entries, *, now: float) -> None:
         journal = (message.group, message.origin)
-        if not (self._recordable(journal) and _dense(message.entries)):
+        after, upto = message.stretch()
+        if not (self._recordable(journal) and 0 <= after < upto and (message.upto or message.whole())):
             self.ignored["entries of no such journal"] += 1
             return
-        fresh = self._intake.fresh(journal, message.entries, now=now)
-        if fresh is None:
+        if not message.whole(self._detailed.get(journal)) and not self._may_skip(message.group):
+            self._outdated[message.group] = member
+            self.ignored["entries with holes"] += 1
+            return
+        held = self._intake.fresh(journal, after, upto, now=now)
+        if held is None:
             self.ignored["entries after a hole"] += 1
             return
-        last = message.entries[-1].seq
-        if last <= self._detailed.get(journal):
+        if upto <= self._detailed.get(journal):
             self._acknowledge(member, journal, now=now)
             return
-        self._intake.owe(journal, member, recorded=last, detailed=last)
-        if fresh:
-            self._out.append(e.Record(*journal, fresh, message.bodies))
+        self._intake.owe(journal, member, recorded=upto, detailed=upto)
+        if held < upto:
+            fresh = tuple(entry for entry in message.entries if entry.seq > held)
+            self._out.append(e.Record(*journal, fresh, message.bodies, held, upto))
+
+    def _may_skip(self, group: str) -> bool:
+        """What was compacted elsewhere cannot be missed by who compares, nor where no files are."""
+        return group in self._merging or not self._holds
 
     def _mark(self, member: str, mark: m.Mark, *, now: float) -> None:
         journal = (mark.group, mark.origin)
@@ -427,7 +483,5 @@ class Controller:
             self.ignored["garbled state of landing"] += 1
             return
         self._out.extend(e.PeerLanded(member, group) for group in news)
-
-
-def _dense(entries: tuple[Entry, ...]) -> bool:
-    return bool(entries) and entries[0].seq >= 1 and entries[-1].seq - entries[0].seq + 1 == len(entries)
+        for group in news:
+            self._stable.landed(member, group, message.landed.get(group, {}))

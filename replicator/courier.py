@@ -31,8 +31,8 @@ LANE_MAX = 1000
 """Stretches that wait for one member; beyond it they are dropped, and asked for again."""
 FULL_SECONDS = 0.02
 
-Stretch = tuple[str, str, int, int]
-"""(group, origin, after, upto)."""
+Stretch = tuple[str, str, int, int, bool]
+"""(group, origin, after, upto, whether small bodies go along)."""
 
 
 @dataclass(slots=True)
@@ -65,7 +65,8 @@ class Courier:
         """Send it soon."""
         lane = self._lanes[command.member]
         if len(lane.waiting) < LANE_MAX:
-            lane.waiting[command.group, command.origin, command.after, command.upto] = None
+            stretch = (command.group, command.origin, command.after, command.upto, command.bodies)
+            lane.waiting[stretch] = None
             lane.filled.set()
 
     async def run(self, links: Links) -> None:
@@ -88,14 +89,14 @@ class Courier:
                     lane.waiting.clear()  # the controller begins anew with the next link
 
     async def _carry(self, member: str, stretch: Stretch, links: Links) -> None:
-        group, origin, after, upto = stretch
+        group, origin, after, upto, bodies = stretch
         while after < upto and member in links.connected():
-            message = await self._message((group, origin, after, min(upto, after + ENTRIES_MAX)))
+            message = await self._message((group, origin, after, min(upto, after + ENTRIES_MAX), bodies))
             if message is None:
                 return
             while not self._send(member, message, links) and member in links.connected():  # noqa: ASYNC110 - links tell nobody
                 await asyncio.sleep(FULL_SECONDS)
-            after = message.entries[-1].seq
+            after = message.stretch()[1]
 
     def _send(self, member: str, message: Entries, links: Links) -> bool:
         """False when the link is full. What does not fit in a frame goes in halves, at last without its body."""
@@ -103,20 +104,21 @@ class Courier:
             return links.send(member, message)
         except FrameError as error:
             group, origin, entries = message.group, message.origin, message.entries
+            after, upto = message.stretch()
             if message.bodies:
-                return self._send(member, Entries(group, origin, entries), links)
+                return self._send(member, Entries(group, origin, entries, {}, after, upto), links)
             if len(entries) > 1:
                 half = len(entries) // 2
-                return all(
-                    self._send(member, Entries(group, origin, part), links) for part in (entries[:half], entries[half:])
-                )
+                middle = entries[half - 1].seq
+                parts = ((entries[:half], after, middle), (entries[half:], middle, upto))
+                return all(self._send(member, Entries(group, origin, p, {}, *ends), links) for p, *ends in parts)
             if not self.too_long:
                 log.warning("group=%s path=%r event=not-sent reason=%s", group, entries[0].path, error)
             self.too_long += 1
             return True
 
     async def _message(self, stretch: Stretch) -> Entries | None:
-        """The first part of a stretch that fits; None when the ledger does not hold it."""
+        """The first part of a stretch that fits, with what is left of it; None when the ledger does not hold it."""
         reading = self._read.get(stretch)
         if reading is None:
             reading = self._read[stretch] = asyncio.get_running_loop().create_future()
@@ -131,16 +133,21 @@ class Courier:
         return await asyncio.shield(reading)
 
     def _read_message(self, stretch: Stretch) -> Entries | None:
-        group, origin, after, upto = stretch
+        group, origin, after, upto, with_bodies = stretch
         entries: list[Entry] = []
         bodies: dict[bytes, bytes] = {}
         left = BODY_BYTES_MAX
         for entry in self._ledger.entries(group, origin, after, upto - after):
-            body = None if entry.digest in bodies else self._body(entry)
+            if entry.seq > upto:
+                break
+            body = None if not with_bodies or entry.digest in bodies else self._body(entry)
             if body is not None and len(body) > left:
+                upto = entries[-1].seq
                 break
             if body is not None:
                 bodies[entry.digest] = body
                 left -= len(body)
             entries.append(entry)
-        return Entries(group, origin, tuple(entries), bodies) if entries else None
+        if upto > self._ledger.detailed()[group].get(origin, 0):
+            return None
+        return Entries(group, origin, tuple(entries), bodies, after, upto)

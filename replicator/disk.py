@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from anycastle.clock import SystemClock
+from anycastle.replicator import resolve
 from anycastle.replicator.attributes import privileged, read_xattrs
 from anycastle.replicator.beneath import (
     O_FOLDER,
@@ -289,6 +290,15 @@ class Tree:
             return b""
         with landing(path):
             return keep_copy(self._places, path, version)
+
+    def end_conflict(self, kept: bytes, path: bytes, *, put_back: bool) -> None:
+        """The kept copy takes the path's place, or goes. Raises TreeError."""
+        check_path(path)
+        with landing(path):
+            if put_back:
+                resolve.put_back(self._places, kept, path)
+            else:
+                resolve.drop(self._places, kept)
 
 
 def _change(

@@ -81,13 +81,46 @@ class FenceWanted:
 
 
 @dataclass(frozen=True, slots=True)
+class Merging:
+    """Whether this member brings a group together with the others: then it takes journals with holes.
+
+    `comparing`: it holds content that it compares, and wants no bodies along with entries.
+    """
+
+    group: str
+    on: bool
+    comparing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """Members that were away for longer than the group's retention: compaction does not wait for them."""
+
+    group: str
+    members: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class ClockJumped:
     """Time may have passed that was not counted."""
 
     reason: str
 
 
-Event = Tick | LinkUp | LinkDown | Received | Journaled | Recorded | Marked | LandedHere | FenceWanted | ClockJumped
+Event = (
+    Tick
+    | LinkUp
+    | LinkDown
+    | Received
+    | Journaled
+    | Recorded
+    | Marked
+    | LandedHere
+    | FenceWanted
+    | Merging
+    | Absent
+    | ClockJumped
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +140,8 @@ class SendEntries:
     origin: str
     after: int
     upto: int
+    bodies: bool = True
+    """Small bodies go along."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +152,9 @@ class Record:
     origin: str
     entries: tuple[Entry, ...]
     bodies: Mapping[bytes, bytes]
+    after: int
+    upto: int
+    """The entries are all that is left of `after` < seq ≤ `upto`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +206,23 @@ class GossipReceived:
     payload: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Compact:
+    """Everybody is past these: what is superseded up to there, and tombstones, may go."""
+
+    group: str
+    upto: Mapping[str, int]
+
+
 Command = (
-    Send | SendEntries | Record | RecordMark | StoreFenced | FenceMoved | CurrencyMoved | PeerLanded | GossipReceived
+    Send
+    | SendEntries
+    | Record
+    | RecordMark
+    | StoreFenced
+    | FenceMoved
+    | CurrencyMoved
+    | PeerLanded
+    | GossipReceived
+    | Compact
 )

@@ -4,10 +4,8 @@ Laws: entries are recorded without holes, whatever order they come in; nobody is
 the shell was told to record and never reported durable is forgotten after a while, so a repetition is recorded again.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from anycastle.replicator.entry import Entry
 from anycastle.replicator.message import Mark
 from anycastle.replicator.progress_vector import Journal, Progress
 
@@ -31,16 +29,18 @@ class Intake:
     """Coarse marks that the shell was told to record, and when last."""
     _owed: dict[Journal, dict[str, _Owed]] = field(default_factory=dict)
 
-    def fresh(self, journal: Journal, entries: Sequence[Entry], *, now: float) -> tuple[Entry, ...] | None:
-        """The entries to record now: none when they are known or under way; None when some before them are missing."""
-        first, last = entries[0].seq, entries[-1].seq
+    def fresh(self, journal: Journal, after: int, upto: int, *, now: float) -> int | None:
+        """From where on to record a stretch now, `upto` for nothing: it is known or under way.
+
+        None when some before it are missing.
+        """
         held = max(self.detailed.get(journal), self._underway.get(journal, (0, now))[0])
-        if first > held + 1:
+        if after > held:
             return None
-        if last <= held:
-            return ()
-        self._underway[journal] = (last, now)
-        return tuple(entries[held + 1 - first :])
+        if upto <= held:
+            return upto
+        self._underway[journal] = (upto, now)
+        return held
 
     def fresh_mark(self, mark: Mark, *, now: float) -> bool:
         """Whether to record a mark now, or it is under way."""

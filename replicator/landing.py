@@ -9,6 +9,7 @@ cause, and is tried again for ever. What is excluded here counts as landed, as a
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
@@ -64,6 +65,8 @@ class Landing:
         """Paths that could not be landed yet, and why."""
         self.causes: dict[bytes, str] = {}
         """Those of them that the system refuses -> its name for the reason (`ENOSPC`)."""
+        self.look_first = False
+        """What stands where nothing landed yet is looked at before its content is fetched: it may be that already."""
         self.landed_count = 0
         self.bad_bodies = 0
         """Contents that came with an announcement and were not what was announced."""
@@ -109,6 +112,12 @@ class Landing:
         """A request waits for this path: land it before the others."""
         self._near.want(path)
         self._far.want(path)
+
+    def take_up(self) -> None:
+        """The ledger holds more to land, or what was in the way is not any more."""
+        self._left_over = True
+        for queue in (self._near, self._far):
+            queue.revive(now=math.inf)
 
     def landing(self, path: bytes) -> bool:
         """This path is being landed, and the ledger does not know yet: its events are our own doing."""
@@ -316,6 +325,8 @@ class Landing:
     async def _content(self, job: Job, *, pull: bool) -> Content:
         """A file's content: bytes still to be checked, or a checked temp file. Raises _Far when it is nowhere near."""
         entry = job.entry
+        if self.look_first and entry.kind is Kind.FILE and await self._disk.do(self._stands_uncompared, entry.path):
+            raise LocalEdit(f"{entry.path[:200]!r} was here before and is not compared yet")
         if job.light:
             return job.body or b""
         have = self._ledger.path_with_digest(self.group, entry.digest)
@@ -334,6 +345,9 @@ class Landing:
         if self._ledger.newest(self.group, entry.path) != entry:
             raise Superseded
         return await self.pulls.pull(entry)
+
+    def _stands_uncompared(self, path: bytes) -> bool:
+        return self._ledger.local(self.group, path) is None and self._tree.fingerprint(path) is not None
 
     async def _flush(self) -> None:
         """Write what landed to the ledger, as many as gathered meanwhile in one commit."""

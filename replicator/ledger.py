@@ -17,9 +17,10 @@ import apsw
 import msgspec
 
 from anycastle.clock import SystemClock
-from anycastle.replicator import place, schema
+from anycastle.replicator import place, schema, spent
 from anycastle.replicator.entry import NO_VERSION, Entry, EntryError, Kind, Version, check_path
 from anycastle.replicator.known_paths import KnownPaths
+from anycastle.replicator.ledger_merge import LedgerMerge
 from anycastle.replicator.message import LandedUpto, Mark, Vectors
 from anycastle.replicator.observation import (
     Change,
@@ -28,6 +29,8 @@ from anycastle.replicator.observation import (
     Key,
     Local,
     from_key,
+    makes_the_same,
+    same_bytes,
     says_the_same,
     to_entry,
 )
@@ -63,6 +66,9 @@ class Ledger:
         self._wall = wall
         self._progress = Progress(groups)
         self._known = KnownPaths()
+        self.merge = LedgerMerge(store, self._progress, self._group)
+        self.yielding: set[str] = set()
+        """Groups in which what is found on the disk gives way to what others announced: while merging, not later."""
         with store.writing() as (db, _):
             self.incarnation = _own(db, store.path, member)
             self._groups = {group: store.word(group) for group in groups}
@@ -136,6 +142,9 @@ class Ledger:
                 stays = change.path in insisted and _stays(db, grp, change, known)
                 if not stays and _nothing_new(db, grp, change, known, step):
                     continue
+                if group in self.yielding and known is not None and known.newest.kind is not Kind.ABSENT:
+                    self._give_way(db, grp, change, known, step)
+                    continue
                 seq += 1
                 entry = to_entry(
                     change,
@@ -149,6 +158,7 @@ class Ledger:
                 place.add_entry(db, grp, own, entry, wall=wall)
                 place.set_newest(db, grp, own, entry, pending=False)
                 place.set_local(db, grp, own, entry, change.fingerprint, pending=False)
+                _note_spent(db, grp, own, entry, (known.origin, known.newest.seq) if known else None)
                 step.recorded(entry)
                 step.superseded(known)
                 entries.append(entry)
@@ -156,9 +166,20 @@ class Ledger:
             after_commit.append(lambda: self._known.forget(group, [change.path for change in changes]))
         return tuple(entries)
 
-    def record(self, group: str, entries: Sequence[Entry]) -> tuple[Entry, ...]:
+    def _give_way(self, db: apsw.Connection, grp: int, change: Change, known: place.Place, step: "_Step") -> None:
+        """The newest is to land over what was found, which is kept if it holds other bytes."""
+        parent = known.newest.parent
+        version = parent if same_bytes(change, known.newest) else Version(0, self.member)
+        place.set_found(db, grp, change, self._store.word(version.origin), version.lamport)
+        if not known.pending:
+            step.opened.append((known.newest.origin, known.newest.seq))
+
+    def record(
+        self, group: str, entries: Sequence[Entry], *, left_of: tuple[str, int, int] | None = None
+    ) -> tuple[Entry, ...]:
         """Records other members' entries; returns those that now are the newest of their path and not landed here.
 
+        `left_of` (origin, after, upto): they are all that is left of that stretch of one journal, else they are dense.
         Repeated entries are ignored. Raises LedgerHole when one is missing before, EntryError for one that cannot be;
         then nothing of the call is recorded. Our own entries are taken back after a ledger was lost.
         """
@@ -170,7 +191,7 @@ class Ledger:
                 have = step.detailed.get(entry.origin) or self._progress.detailed(group, entry.origin)
                 if entry.seq <= have:
                     continue
-                if entry.seq != have + 1:
+                if entry.seq != have + 1 and (left_of is None or not left_of[1] <= have < entry.seq <= left_of[2]):
                     raise LedgerHole(group, entry.origin, entry.seq, have + 1)
                 _check(entry, group)
                 known = place.standing(db, grp, entry.path)
@@ -178,12 +199,19 @@ class Ledger:
                 place.add_entry(db, grp, origin, entry, wall=wall)
                 step.recorded(entry)
                 if known is not None and self._newest_version(known) > entry.version:
+                    spent.note(db, grp, origin, entry.seq)
+                    continue
+                _note_spent(db, grp, origin, entry, (known.origin, known.seq) if known else None)
+                if known is not None and self._is_in_place(db, grp, entry, known):
+                    place.adopt(db, grp, origin, entry)
                     continue
                 place.set_newest(db, grp, origin, entry, pending=self._content)
                 self._supersede(step, known)
                 if self._content:
                     step.opened.append((entry.origin, entry.seq))
                     waiting[entry.path] = entry
+            if left_of is not None:
+                step.reached(*left_of, self._progress.detailed(group, left_of[0]))
             self._finish(db, grp, step, after_commit)
             after_commit.append(lambda: self._known.forget(group, [entry.path for entry in entries]))
         return tuple(waiting.values())
@@ -209,6 +237,13 @@ class Ledger:
             self._finish(db, grp, step, after_commit)
             after_commit.append(lambda: self._known.forget(group, [entry.path for entry, _ in items]))
 
+    def _is_in_place(self, db: apsw.Connection, grp: int, entry: Entry, known: place.Standing) -> bool:
+        """The entry makes what has landed here already; not asked of one that was made from it."""
+        if known.pending or entry.parent == self._newest_version(known):
+            return False
+        found = place.read(db, grp, entry.path)
+        return found is not None and found.local == found.newest and makes_the_same(entry, found.newest)
+
     def _newest_version(self, known: place.Standing) -> Version:
         return Version(known.lamport, self._store.name(known.origin))
 
@@ -229,7 +264,7 @@ class Ledger:
             db.execute(
                 "INSERT INTO journal(grp, origin, detailed, lamport, fenced) VALUES (?, ?, ?, ?, 0) ON CONFLICT "
                 "DO UPDATE SET detailed = excluded.detailed, lamport = max(lamport, excluded.lamport)",
-                (grp, word, upto, step.lamports[origin]),
+                (grp, word, upto, step.lamports.get(origin, 0)),
             )
             db.execute("DELETE FROM mark WHERE grp = ? AND origin = ? AND upto <= ?", (grp, word, upto))
 
@@ -270,6 +305,11 @@ class Ledger:
     def add_conflict(self, conflict: Conflict) -> None:
         with self._store.writing() as (db, _):
             db.execute("INSERT INTO conflict(body) VALUES (?)", (_encoder.encode(conflict),))
+
+    def end_conflict(self, number: int) -> None:
+        """It was dealt with."""
+        with self._store.writing() as (db, _):
+            db.execute("DELETE FROM conflict WHERE id = ?", (number,))
 
     def put(self, key: str, value: bytes) -> None:
         """Keeps a small fact of this member."""
@@ -477,8 +517,12 @@ class Ledger:
 
     def conflicts(self) -> tuple[Conflict, ...]:
         """Every conflict kept, the oldest first."""
-        rows = self._store.rows("SELECT body FROM conflict ORDER BY id", ())
-        return tuple(_conflict_decoder.decode(body) for (body,) in rows)
+        return tuple(self.conflicts_by_id().values())
+
+    def conflicts_by_id(self) -> dict[int, Conflict]:
+        """The same, by the number that an operator names it by."""
+        rows = self._store.rows("SELECT id, body FROM conflict ORDER BY id", ())
+        return {number: _conflict_decoder.decode(body) for number, body in rows}
 
     def get(self, key: str) -> bytes | None:
         """What `put` kept."""
@@ -507,6 +551,12 @@ class _Step:
         self.detailed[entry.origin] = entry.seq
         self.lamports[entry.origin] = max(self.lamports.get(entry.origin, 0), entry.lamport)
 
+    def reached(self, origin: str, after: int, upto: int, detailed: int) -> None:
+        """Nothing is left of a journal between its last entry here and `upto`."""
+        have = self.detailed.get(origin) or detailed
+        if after <= have < upto:
+            self.detailed[origin] = upto
+
     def superseded(self, known: place.Place | None) -> None:
         """What was the newest of a path waits no longer."""
         if known is not None and known.pending:
@@ -531,6 +581,7 @@ def _nothing_new(db: apsw.Connection, grp: int, change: Change, known: place.Pla
         place.set_fingerprint(db, grp, change.path, change.fingerprint)
         return True
     if change.kind is Kind.ABSENT and known.local is None:
+        place.forget_found(db, grp, change.path)
         return True
     if not known.pending:
         return False
@@ -552,6 +603,14 @@ def _stays(db: apsw.Connection, grp: int, change: Change, known: place.Place | N
     """
     wants_none = known is not None and known.pending and known.newest.kind is not Kind.FOLDER
     return wants_none and change.kind is Kind.FOLDER and place.is_wanted_below(db, grp, change.path)
+
+
+def _note_spent(db: apsw.Connection, grp: int, origin: int, entry: Entry, before: tuple[int, int] | None) -> None:
+    """What the entry supersedes, (origin, seq), may go one day, and so may the entry itself if it is a delete."""
+    if before is not None:
+        spent.note(db, grp, *before)
+    if entry.kind is Kind.ABSENT:
+        spent.note(db, grp, origin, entry.seq)
 
 
 def _landed_unnoticed(db: apsw.Connection, grp: int, change: Change, known: place.Place) -> tuple[int, Entry] | None:

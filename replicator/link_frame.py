@@ -172,13 +172,18 @@ def _check_vectors(vectors: Vectors) -> None:
 
 
 def _check_entries(message: Entries) -> None:
-    expected = message.entries[0].seq if message.entries else 1
+    _check_seq(message.after, "after", least=0)
+    _check_seq(message.upto, "upto", least=0)
+    after, upto = message.stretch()
+    if message.upto and not after < upto:
+        raise FrameError(f"a stretch from {after} to {upto}")
+    expected = after + 1
     for entry in message.entries:
         if entry.group != message.group or entry.origin != message.origin:
             raise FrameError(f"entry of {entry.group}/{entry.origin} among those of {message.group}/{message.origin}")
-        if entry.seq != expected:
+        if entry.seq != expected and not (message.upto and expected < entry.seq <= upto):
             raise FrameError(f"entry {entry.seq} where {expected} follows")
-        expected += 1
+        expected = entry.seq + 1
         _check_entry(entry)
     if any(len(digest) != DIGEST_BYTES for digest in message.bodies):
         raise FrameError(f"a body whose digest is not {DIGEST_BYTES} bytes long")

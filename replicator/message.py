@@ -35,6 +35,8 @@ class LeaseRequest(msgspec.Struct, frozen=True, tag="lease?"):
     detailed: Vectors
     """How far the requester holds the entries themselves (behind `recorded` under coarse marks)."""
     fenced: Vectors
+    comparing: tuple[str, ...] = ()
+    """Groups where it compares content that it holds already: it wants no bodies along with entries."""
 
 
 class LeaseGrant(msgspec.Struct, frozen=True, tag="lease"):
@@ -49,12 +51,27 @@ class LeaseGrant(msgspec.Struct, frozen=True, tag="lease"):
 
 
 class Entries(msgspec.Struct, frozen=True, tag="entries"):
-    """Announces entries of one journal, dense, ascending; small bodies ride along by digest."""
+    """Announces entries of one journal, ascending, dense but for what was compacted; small bodies come along."""
 
     group: str
     origin: str
     entries: tuple[Entry, ...]
     bodies: dict[bytes, bytes] = {}
+    after: int = 0
+    upto: int = 0
+    """With `upto` the entries are all that is left of `after` < seq ≤ `upto`: what is missing was compacted."""
+
+    def stretch(self) -> tuple[int, int]:
+        """(after, upto): the journal from there to here; (0, 0) where it says nothing."""
+        if self.upto:
+            return self.after, self.upto
+        return (self.entries[0].seq - 1, self.entries[-1].seq) if self.entries else (0, 0)
+
+    def whole(self, have: int = 0) -> bool:
+        """Nothing is missing in what lies beyond `have`."""
+        after, upto = self.stretch()
+        have = max(after, have)
+        return sum(entry.seq > have for entry in self.entries) >= upto - have
 
 
 class Mark(msgspec.Struct, frozen=True, tag="mark"):

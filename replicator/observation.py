@@ -152,6 +152,24 @@ def says_the_same(change: Change, entry: Entry) -> bool:
     )
 
 
+def makes_the_same(one: Entry, other: Entry) -> bool:
+    """Both make the same of their path: who has landed one has landed the other."""
+    if one.kind is not other.kind or (one.uid, one.gid, one.mode, one.xattrs) != (
+        *(other.uid, other.gid, other.mode),
+        other.xattrs,
+    ):
+        return False
+    return one.kind is Kind.FOLDER or (one.digest, one.target, one.size, one.mtime_ns) == (
+        *(other.digest, other.target, other.size),
+        other.mtime_ns,
+    )
+
+
+def same_bytes(change: Change, entry: Entry) -> bool:
+    """At most attributes differ."""
+    return change.kind is entry.kind and (change.digest, change.target) == (entry.digest, entry.target)
+
+
 def to_entry(change: Change, *, origin: str, seq: int, group: str, lamport: int, parent: Version) -> Entry:
     """The entry that announces `change`."""
     return Entry(

@@ -4,7 +4,7 @@ Laws: a member is sent what it lacks by the origin at once, and by others only w
 its lease requests; whoever finds that somebody else got ahead with the same journal stops.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from anycastle.replicator.coarse import Marks
 from anycastle.replicator.event import Command, Send, SendEntries
@@ -64,6 +64,16 @@ class Outflow:
                 stuck = before is not None and _reached(before, group, origin) == _reached(request, group, origin)
                 self._heard((member, group, origin), have, known, stuck=stuck, now=now)
 
+    def comparing(self, member: str, group: str) -> bool | None:
+        """Whether the member compares what it holds of a group; None when that is not known."""
+        request = self._requests.get(member)
+        return None if request is None else group in request.comparing
+
+    def detailed(self, member: str, group: str) -> Mapping[str, int]:
+        """The entries that the member said it holds."""
+        request = self._requests.get(member)
+        return request.detailed.get(group, {}) if request is not None else {}
+
     def _heard(self, key: tuple[str, str, str], have: int, known: int, *, stuck: bool, now: float) -> None:
         journal = key[1:]
         feed = self._feeds.get(key)
@@ -115,8 +125,10 @@ class Outflow:
             for after, upto, prefix in self._prefixes[group].between(max(feed.known, feed.marked), head):
                 yield Send(member, Mark(group, origin, after, upto, prefix))
             feed.marked = head
+        request = self._requests.get(member)
+        bodies = request is None or group not in request.comparing
         for after, upto in feed.batches(head, now=now, limits=self._limits):
-            yield SendEntries(member, group, origin, after, upto)
+            yield SendEntries(member, group, origin, after, upto, bodies)
 
 
 def _reached(request: LeaseRequest, group: str, origin: str) -> tuple[int, int]:

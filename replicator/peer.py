@@ -44,6 +44,7 @@ from anycastle.replicator.event import LinkDown, LinkUp, Received
 from anycastle.replicator.identity import Identity
 from anycastle.replicator.link import CLOSE_SECONDS, Link, LinkFault, Socket, der_of, message_bytes_max
 from anycastle.replicator.listen import HTTP_LOG, bind_listener, serving
+from anycastle.replicator.listing import LISTING_PATH, Listing, ListingSource, listing_path, read_listing, serve_listing
 from anycastle.replicator.message import Hello, Message
 from anycastle.replicator.pace import Pace
 from anycastle.replicator.packing import ZSTANDARD
@@ -95,6 +96,8 @@ class Links:
         self.settings = settings
         self.edge_handler: EdgeHandler | None = None
         """Answers what other members' edges forward here; set by the app."""
+        self.listings: ListingSource | None = None
+        """Tells other members what is alive here; set by the replica."""
         self.refused: Counter[str] = Counter()
         """Kind of fault -> how often a peer or stranger was turned away for it."""
         self.reconnects = 0
@@ -252,6 +255,18 @@ class Links:
             except (aiohttp.ClientError, OSError) as error:
                 raise FetchError(f"{group} from {member}: {error or type(error).__name__}") from error
 
+    async def listing(self, member: str, group: str, origin: str, after: int) -> Listing:
+        """What of a journal is alive at a member. Raises FetchError, ListingError."""
+        try:
+            async with self._open_session().get(
+                self._url(member, listing_path(group, origin, after)),
+                server_hostname=server_name(member),
+                timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS, sock_read=FETCH_SILENCE_SECONDS),
+            ) as response:
+                return await read_listing(response)
+        except (aiohttp.ClientError, OSError) as error:
+            raise FetchError(f"listing of {group} from {member}: {error or type(error).__name__}") from error
+
     async def forward(self, member: str, request: ForwardRequest) -> aiohttp.ClientResponse:
         """Pass a client's request to another member's edge; the caller reads and releases the response.
 
@@ -348,6 +363,8 @@ class Links:
             return await serve_body(request, self._bodies, self._paces[member], self._clock)
         if path.startswith(SMALL_PATH):
             return await serve_small(request, self._bodies, self._paces[member], self._clock)
+        if path.startswith(LISTING_PATH) and self.listings is not None:
+            return await serve_listing(request, self.listings)
         if path.startswith(FORWARD_PATH + "/") and self.edge_handler is not None:
             return await self.edge_handler(request)
         return web.Response(status=404, text="nothing here\n")

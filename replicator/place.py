@@ -10,7 +10,7 @@ import apsw
 import msgspec
 
 from anycastle.replicator.entry import Entry, Kind, Version
-from anycastle.replicator.observation import Fingerprint, to_key
+from anycastle.replicator.observation import Change, Fingerprint, to_key
 
 _decoder = msgspec.msgpack.Decoder(Entry)
 _encoder = msgspec.msgpack.Encoder()
@@ -47,6 +47,27 @@ _SET_FINGERPRINT = """
 UPDATE place SET ino = ?1, ctime_ns = ?2, mtime_ns = ?3, size = ?4, disk_kind = ?5, mode = ?6, uid = ?7, gid = ?8
 WHERE grp = ?9 AND path = ?10
 AND (ino, ctime_ns, mtime_ns, size, disk_kind, mode, uid, gid) IS NOT (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"""
+
+_SET_FOUND = """
+UPDATE place SET pending = 1, local_origin = ?, local_seq = 0, local_lamport = ?, local_kind = ?, digest = ?,
+ino = ?, ctime_ns = ?, mtime_ns = ?, size = ?, disk_kind = ?, mode = ?, uid = ?, gid = ? WHERE grp = ? AND path = ?"""
+
+_BURY_ENTRY = "UPDATE entry SET body = ? WHERE grp = ? AND origin = ? AND seq = ?"
+
+_BURY = """
+UPDATE place SET kind = ?1, pending = 1,
+local_seq = iif(local_origin = ?2 AND local_seq = ?3, 0, local_seq),
+local_lamport = iif(local_origin = ?2 AND local_seq = ?3, ?4, local_lamport),
+local_origin = iif(local_origin = ?2 AND local_seq = ?3, ?5, local_origin) WHERE grp = ?6 AND path = ?7"""
+
+_FORGET_FOUND = """
+UPDATE place SET local_origin = NULL, local_seq = NULL, local_lamport = NULL, local_kind = NULL, digest = NULL,
+ino = NULL, ctime_ns = NULL, mtime_ns = NULL, size = NULL, disk_kind = NULL, mode = NULL, uid = NULL, gid = NULL
+WHERE grp = ? AND path = ? AND local_seq = 0"""
+
+_ADOPT = """
+UPDATE place SET origin = ?1, seq = ?2, lamport = ?3, local_origin = ?1, local_seq = ?2, local_lamport = ?3
+WHERE grp = ?4 AND path = ?5"""
 
 _NOWHERE: tuple[int | None, ...] = (None,) * 8
 
@@ -126,6 +147,32 @@ def set_local(
     digest = entry.digest if entry.kind is Kind.FILE else None
     told = (int(pending), origin, entry.seq, entry.lamport, int(entry.kind), digest)
     db.execute(_SET_LOCAL, (*told, *(to_key(fingerprint) if fingerprint else _NOWHERE), grp, entry.path))
+
+
+def set_found(db: apsw.Connection, grp: int, change: Change, origin: int, lamport: int) -> None:
+    """What stands at a path is of a version that no entry here tells of, and gives way to the newest."""
+    digest = change.digest if change.kind is Kind.FILE else None
+    key = to_key(change.fingerprint) if change.fingerprint else _NOWHERE
+    db.execute(_SET_FOUND, (origin, lamport, int(change.kind), digest, *key, grp, change.path))
+
+
+def forget_found(db: apsw.Connection, grp: int, path: bytes) -> None:
+    """What was found is not there any more."""
+    db.execute(_FORGET_FOUND, (grp, path))
+
+
+def bury(db: apsw.Connection, grp: int, origin: int, gone: Entry, parent: int) -> None:
+    """The newest entry of a path is a delete; what landed of it is taken for what it replaced (`parent` is its origin).
+
+    In SQLite all of a SET sees the row as it was before.
+    """
+    db.execute(_BURY_ENTRY, (encode(gone), grp, origin, gone.seq))
+    db.execute(_BURY, (int(Kind.ABSENT), origin, gone.seq, gone.parent.lamport, parent, grp, gone.path))
+
+
+def adopt(db: apsw.Connection, grp: int, origin: int, entry: Entry) -> None:
+    """An entry that makes of a path what has landed there already."""
+    db.execute(_ADOPT, (origin, entry.seq, entry.lamport, grp, entry.path))
 
 
 def set_fingerprint(db: apsw.Connection, grp: int, path: bytes, fingerprint: Fingerprint | None) -> None:

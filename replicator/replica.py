@@ -19,6 +19,7 @@ from anycastle.errors import AnycastleError
 from anycastle.replicator import event as e
 from anycastle.replicator.as_of import AsOf
 from anycastle.replicator.body import FetchError
+from anycastle.replicator.compaction import Compaction
 from anycastle.replicator.content import Content
 from anycastle.replicator.controller import Controller
 from anycastle.replicator.courier import Courier
@@ -28,10 +29,11 @@ from anycastle.replicator.gate import Forward, Refuse, Serve, Verdict, Wait
 from anycastle.replicator.landing import NEAR_WORKERS
 from anycastle.replicator.ledger import Ledger
 from anycastle.replicator.ledger_thread import LedgerThread
+from anycastle.replicator.listing import PAGE_SEQS, Listing
 from anycastle.replicator.message import Gossip
 from anycastle.replicator.peer import Links
 from anycastle.replicator.recorder import Recorder
-from anycastle.replicator.settings import GroupSettings, ReplicaSettings
+from anycastle.replicator.settings import RETENTION_SECONDS, GroupSettings, ReplicaSettings
 from anycastle.replicator.threads import Threads
 from anycastle.replicator.trouble import Found, Trouble, Troubles
 from anycastle.replicator.watch import WatchError
@@ -89,8 +91,10 @@ class Replica:
             detailed=ledger.detailed(),
             fenced=ledger.fenced(),
             marks=tuple(mark for group in settings.group_names for mark in ledger.marks(group)),
+            sites=settings.sites,
             now=clock.now(),
         )
+        self._links: Links | None = None
         self.contents: dict[str, Content] = {}
         try:
             for group in settings.groups:
@@ -98,7 +102,6 @@ class Replica:
         except BaseException:
             self.close()
             raise
-        self._links: Links | None = None
         self._recorder = Recorder(
             ledger,
             self._ledger_thread,
@@ -107,7 +110,18 @@ class Replica:
         )
         others = sorted(frozenset().union(*rosters) - {settings.member})
         self._courier = Courier(others, ledger, threads=self._read_threads, body=self._small_body)
+        self.compaction = Compaction(
+            ledger,
+            self._ledger_thread,
+            clock=clock,
+            members=frozenset(others),
+            retention_seconds={g: settings.retention_seconds.get(g, RETENTION_SECONDS) for g in settings.group_names},
+            connected=self.connected,
+            feed=self.feed,
+        )
         self._moved = asyncio.Event()
+        for content in self.contents.values():
+            content.merge.announce()
 
     def _content(self, group: GroupSettings) -> Content:
         return Content(
@@ -123,6 +137,8 @@ class Replica:
             ledger_thread=self._ledger_thread,
             feed=self.feed,
             moved=self._note,
+            connected=self.connected,
+            listing=self._listing,
         )
 
     # -- running --------------------------------------------------------------------------------------------------
@@ -130,12 +146,14 @@ class Replica:
     async def run(self, links: Links) -> None:
         """Replicate until cancelled; `links` is run by the caller and feeds `self.feed`."""
         self._links = links
+        links.listings = self.listing
         try:
             async with asyncio.TaskGroup() as tasks:
                 for content in self.contents.values():
                     tasks.create_task(content.run())
                 tasks.create_task(self._tick())
                 tasks.create_task(self._recorder.run())
+                tasks.create_task(self.compaction.run())
                 tasks.create_task(self._courier.run(links))
                 tasks.create_task(self._ledger_thread.heal(lambda: self.ledger.put("probe", b"")))
                 tasks.create_task(self._stop_threads())
@@ -204,6 +222,8 @@ class Replica:
                 if content := self.contents.get(group):
                     content.peer_landed(member)
                 self._note()
+            case e.Compact():
+                self.compaction.ask(command)
             case e.GossipReceived(member, payload):
                 self._on_gossip(member, payload)
             case _:
@@ -221,6 +241,29 @@ class Replica:
             await asyncio.wait_for(self._moved.wait(), max(0.0, seconds))
         except TimeoutError:
             return
+
+    # -- members that come together ---------------------------------------------------------------------------------
+
+    def connected(self) -> frozenset[str]:
+        return self._links.connected() if self._links is not None else frozenset()
+
+    async def resync(self, groups: Sequence[str]) -> None:
+        """Compare what is here with what the others have, as at first contact; returns when it has begun for good."""
+        for group in groups:
+            await self.contents[group].merge.again()
+
+    async def _listing(self, member: str, group: str, origin: str, after: int) -> Listing:
+        assert self._links is not None
+        return await self._links.listing(member, group, origin, after)
+
+    async def listing(self, group: str, origin: str, after: int) -> Listing | None:
+        """A page of what is alive here, for a member that compares; None when this one compares itself."""
+        content = self.contents.get(group)
+        if group not in self.settings.group_names or (content is not None and content.merge.reason):
+            return None
+        upto = after + PAGE_SEQS
+        recorded, alive = await self._read_threads.do(self.ledger.merge.alive, group, origin, after, upto)
+        return Listing(upto, upto >= recorded.get(origin, 0), dict(recorded), alive.serialize())
 
     # -- what goes out --------------------------------------------------------------------------------------------
 
@@ -265,6 +308,7 @@ class Replica:
             "private_folder_remade": sum(content.tree.mended for content in contents),
             "announcements_refused": self._recorder.refused,
             "announcements_dropped": self._recorder.dropped,
+            "entries_compacted": self.compaction.compacted,
             "entries_too_long": self._courier.too_long,
             "clock_jumps": self._clock_jumps,
             "scrubbed_files": sum(content.scrub.counters.files for content in contents),

@@ -14,7 +14,7 @@ import apsw
 
 from anycastle.errors import AnycastleError
 
-SCHEMA = 1
+SCHEMA = 2
 BUSY_MILLISECONDS_MAX = 5000
 CACHE_KIB = 64 * 1024
 
@@ -54,6 +54,19 @@ INDEXES = """
 CREATE INDEX IF NOT EXISTS place_ino ON place(grp, ino) WHERE ino IS NOT NULL;  -- the other names of a hard link
 """
 """Made at any opening: they say nothing that the tables do not say."""
+
+SPENT = """
+CREATE TABLE spent(                         -- entries that may go when every member is past them (replicator/spent.py)
+    grp INTEGER NOT NULL, origin INTEGER NOT NULL, seq INTEGER NOT NULL,
+    PRIMARY KEY (grp, origin, seq)) WITHOUT ROWID;
+"""
+
+FROM_1 = f"""
+{SPENT}
+INSERT INTO spent SELECT e.grp, e.origin, e.seq FROM entry e LEFT JOIN place p ON p.grp = e.grp AND p.path = e.path
+WHERE p.path IS NULL OR p.kind = 4 OR (p.origin, p.seq) <> (e.origin, e.seq);
+INSERT OR IGNORE INTO fact SELECT DISTINCT 'ledger.merged.' || w.text, x'31' FROM journal j JOIN word w ON w.id = j.grp;
+"""
 
 
 class LedgerError(AnycastleError):
@@ -136,9 +149,12 @@ def _settle_schema(connection: apsw.Connection, path: Path) -> bool:
     (version,) = connection.execute("PRAGMA user_version").fetchall()[0]
     if version == SCHEMA:
         return False
+    if version == 1:
+        connection.execute(f"BEGIN IMMEDIATE; {FROM_1} PRAGMA user_version={SCHEMA}; COMMIT")
+        return False
     if version != 0 or connection.execute("SELECT count(*) FROM sqlite_master").fetchall()[0][0]:
         raise LedgerError(f"ledger {path} has format {version}: expected {SCHEMA}")
-    connection.execute(f"BEGIN IMMEDIATE; {TABLES} PRAGMA user_version={SCHEMA}; COMMIT")
+    connection.execute(f"BEGIN IMMEDIATE; {TABLES} {SPENT} PRAGMA user_version={SCHEMA}; COMMIT")
     return True
 
 

@@ -2,11 +2,15 @@
 
 import enum
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 READS = frozenset(("GET", "HEAD", "OPTIONS"))
 """Methods whose requests change nothing; all others are fenced."""
+
+RETENTION_SECONDS = 30 * 86400.0
+"""Who comes back later compares everything: still no copying, but minutes instead of seconds."""
 
 
 class Isolated(enum.Enum):
@@ -42,6 +46,8 @@ class GroupSettings:
     fence_timeout_seconds: float = 10.0
     scrub_bytes_per_second: int | None = None
     """Of the background pass that reads all files again; None for no such pass."""
+    seed: str | None = None
+    """The site whose content wins where sites with content meet for the first time; None: what was announced first."""
     wait_max_seconds: float = 2.0
     """Longest `Wait` of a read, then 503 with Retry-After."""
 
@@ -155,3 +161,5 @@ class ReplicaSettings:
     state_dir: Path
     hash_threads: int = field(default_factory=lambda: max(2, os.cpu_count() or 1))
     """Every core may hash: what is read first is read once, and a big first scan waits for nothing else."""
+    retention_seconds: Mapping[str, float] = field(default_factory=dict)
+    """By group, for how long what a member that is away has missed is kept for it."""

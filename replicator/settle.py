@@ -250,6 +250,10 @@ class Settle:
         seconds = self._clock.now() - started
         log.info("group=%s event=scanned paths=%d seconds=%.2f", self.group, self.survey.looked, seconds)
 
+    async def rescan(self) -> None:
+        """Compare the whole tree with the ledger; returns when all that differed is journaled."""
+        await self._scan_all()
+
     async def _rest(self) -> None:
         """Writers that never close: look when the file came to rest."""
         while True:

@@ -60,7 +60,6 @@ def _parser() -> argparse.ArgumentParser:
         ("status", commands.status, "the member, its sites, links and routes"),
         ("sites", commands.sites, "every site: health, currency, what is withheld and why"),
         ("lag", commands.lag, "replication: origin × site, and what is in flight"),
-        ("conflicts", commands.conflicts, "paths edited at two sites at once, and where the loser is kept"),
         ("reload", commands.reload, "read zones, names and geography anew, all or nothing"),
     ):
         add(name, run, help)
@@ -102,6 +101,13 @@ def _parser() -> argparse.ArgumentParser:
     scrub = add("scrub", commands.scrub, "read all files again, and repair what is damaged; status 1 if some cannot be")
     scrub.add_argument("group", metavar="GROUP", nargs="?", help="one group only")
     scrub.add_argument("--no-wait", action="store_true", help="begin, and do not wait for the end")
+    conflicts = add("conflicts", commands.conflicts, "paths edited at two sites at once; fetch and settle them")
+    conflicts.add_argument("verb", nargs="?", choices=("get", "resolve"), help="default: list them")
+    conflicts.add_argument("id", nargs="?", type=int, metavar="ID")
+    conflicts.add_argument("--to", type=Path, metavar="FILE", help="get: write the kept version there, not to stdout")
+    conflicts.add_argument("--keep", choices=("current", "theirs"), help="resolve: which version stays")
+    resync = add("resync", commands.resync, "compare what a member holds with what the others have")
+    resync.add_argument("group", nargs="?", default="*", metavar="GROUP", help="default: all")
     _add_pki(commands_of)
     return parser
 

@@ -6,10 +6,12 @@ Law: a command decides nothing; it asks over the Unix socket in `state_dir` and 
 import argparse
 import asyncio
 import json
+import os
 import sys
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -200,14 +202,49 @@ def lag(options: argparse.Namespace) -> int:
 
 
 def conflicts(options: argparse.Namespace) -> int:
+    if options.verb:
+        return _conflict(options)
     answer = ask(options, "conflicts")
     if _as_json(options, answer):
         return 0
-    rows = [(c["group"], c["path"], c["winner"], c["loser"], c["kept"]) for c in answer["conflicts"]]
+    rows = [(c["id"], c["group"], c["path"], c["winner"], c["loser"], c["kept"]) for c in answer["conflicts"]]
     if rows:
-        _show("conflicts", ("group", "path", "winner", "loser", "the loser is kept at (below the root)"), rows)
+        _show("conflicts", ("id", "group", "path", "winner", "loser", "the loser is kept at (below the root)"), rows)
     else:
         print("no conflicts")
+    return 0
+
+
+def _conflict(options: argparse.Namespace) -> int:
+    if options.id is None:
+        raise CommandError(f"conflicts {options.verb}: expected the ID that `anycastle conflicts` shows")
+    if (options.verb == "resolve") != bool(options.keep):
+        raise CommandError("expected `conflicts get ID [--to FILE]` or `conflicts resolve ID --keep current|theirs`")
+    answer = tell(options, "conflict", {"id": options.id, "keep": options.keep or ""})
+    if _as_json(options, answer):
+        return 0
+    if options.verb == "resolve":
+        print(
+            f"conflict {answer['id']} is over: the {options.keep} version of {answer['group']}:{answer['path']} stays"
+        )
+        return 0
+    return _fetch_kept(answer, options.to)
+
+
+def _fetch_kept(answer: Json, to: Path | None) -> int:
+    """The member's files are on this machine, as its socket is."""
+    if not answer["file"]:
+        raise CommandError(f"conflict {answer['id']} had no bytes to keep")
+    kept = Path(answer["file"])
+    try:
+        content = os.fsencode(os.readlink(kept)) if kept.is_symlink() else kept.read_bytes()
+        if to is None:
+            sys.stdout.buffer.write(content)
+        else:
+            to.write_bytes(content)
+            print(f"{kept} copied to {to}")
+    except OSError as error:
+        raise CommandError(f"{error.filename}: {error.strerror}") from error
     return 0
 
 
@@ -374,6 +411,14 @@ def _progress(text: str) -> None:
     """One line that is written over, where somebody looks."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def resync(options: argparse.Namespace) -> int:
+    answer = tell(options, "resync", {"group": options.group})
+    if not _as_json(options, answer):
+        groups = ", ".join(answer["groups"])
+        print(f"{answer['member']} compares what it holds of {groups}; `anycastle status` says when that is over")
+    return 0
 
 
 def reload(options: argparse.Namespace) -> int:

@@ -196,6 +196,7 @@ class Config:
             group_names=tuple(part.name for part in self.groups),
             lease=self.lease,
             state_dir=state_dir,
+            retention_seconds={part.name: part.retention_seconds for part in self.groups},
         )
 
     def _group(self, part: GroupPart, member: str) -> GroupSettings:
@@ -214,6 +215,7 @@ class Config:
             fence_timeout_seconds=part.fence_timeout_seconds,
             wait_max_seconds=part.wait_max_seconds,
             scrub_bytes_per_second=part.scrub_bytes_per_second,
+            seed=part.seed,
         )
 
     def _nearest(self, member: str) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from anycastle.config_read import Expected, NamedFile, Table
 from anycastle.config_routes import BgpPart, read_bgp
 from anycastle.dns.settings import NoneEligible, Policy, SteeredName
 from anycastle.health.settings import Check, DnsCheck, HttpCheck, Probe, TcpCheck
-from anycastle.replicator.settings import HourRate, Isolated
+from anycastle.replicator.settings import RETENTION_SECONDS, HourRate, Isolated
 
 _NOWHERE = ("0.0.0.0", 1)
 
@@ -270,11 +270,13 @@ class GroupPart:
     fence_timeout_seconds: float
     wait_max_seconds: float
     scrub_bytes_per_second: int | None
+    seed: str | None
+    retention_seconds: float
 
 
 _GROUP_KEYS = (
     *("root", "hosts", "document_root", "application", "writes", "copies", "isolated", "exclude", "dynamic"),
-    *("fence_timeout", "wait_max", "scrub_rate"),
+    *("fence_timeout", "wait_max", "scrub_rate", "seed", "retention"),
 )
 
 
@@ -304,6 +306,8 @@ def read_group(name: str, table: Table, sites: tuple[str, ...]) -> GroupPart:
         fence_timeout_seconds=table.take("fence_timeout", v.positive_seconds, 10.0),
         wait_max_seconds=table.take("wait_max", v.positive_seconds, 2.0),
         scrub_bytes_per_second=table.take("scrub_rate", _scrub_rate, usual_scrub_rate),
+        seed=table.take("seed", v.one_out_of(sites, "site"), None),
+        retention_seconds=table.take("retention", v.positive_seconds, RETENTION_SECONDS),
     )
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", name):
         table.fault("", "expected a group name of lower-case letters, digits and inner hyphens, at most 32")

@@ -253,6 +253,17 @@ def some_of(known: tuple[str, ...], what: str) -> Callable[[Any], tuple[str, ...
     return parse
 
 
+def one_out_of(known: tuple[str, ...], what: str) -> Callable[[Any], str | None]:
+    """One name out of `known`."""
+
+    def parse(value: Any) -> str | None:
+        if value not in known:
+            raise Expected(f"a {what} out of {', '.join(known)}")
+        return str(value)
+
+    return parse
+
+
 def _expectation(parse: Callable[[Any], Any]) -> str:
     try:
         parse(None)

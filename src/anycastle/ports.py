@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -28,7 +29,7 @@ from anycastle.health.report import ConflictReport, DrainReport, Facts, Snapshot
 from anycastle.health.view import ALL_GROUPS, View, show_path, withheld
 from anycastle.loading import shown
 from anycastle.replicator.content import Content
-from anycastle.replicator.entry import Entry, Kind
+from anycastle.replicator.entry import PRIVATE_FOLDER, Entry, Kind
 from anycastle.reports import (
     conflict_report,
     flight_reports,
@@ -137,7 +138,7 @@ class Ports:
         return map_page(member.tables.steering, self._view(), name, after, limit, now=member.clock.now())
 
     def conflicts(self) -> list[ConflictReport]:
-        return [conflict_report(conflict) for conflict in reversed(self._member.ledger.conflicts())]
+        return [conflict_report(*each) for each in reversed(self._member.ledger.conflicts_by_id().items())]
 
     async def wait(self, group: str, path: bytes, sites: tuple[str, ...], timeout_seconds: float) -> Mapping[str, Any]:
         """Until the newest version known has landed at the sites; what is written meanwhile is not waited for."""
@@ -217,6 +218,32 @@ class Ports:
             "member": member.settings.member,
             "groups": {name: scrub_report(content, now=now) for name, content in member.replica.contents.items()},
         }
+
+    async def resync(self, group: str) -> Mapping[str, Any]:
+        """Begin to compare what is here with what the others have; `status` says when it is over."""
+        member = self._member
+        groups = tuple(member.replica.contents) if group == ALL_GROUPS else (group,)
+        for name in groups:
+            self._content(name)
+        await member.replica.resync(groups)
+        log.info("event=resync groups=%s", ",".join(groups))
+        member.note()
+        return {"member": member.settings.member, "groups": list(groups)}
+
+    async def conflict(self, id: int, keep: str) -> Mapping[str, Any]:
+        """Where the version that lost is kept; with `keep` the end of the conflict: `current` or `theirs` stays."""
+        member = self._member
+        found = member.ledger.conflicts_by_id().get(id)
+        if found is None:
+            raise AnycastleError(f"no conflict {id} here; `anycastle conflicts` lists those of this site")
+        content = self._content(found.group)
+        kept = content.settings.root / PRIVATE_FOLDER.decode() / "conflicts" / os.fsdecode(found.kept)
+        if keep:
+            if keep == "theirs" and not found.kept:
+                raise AnycastleError(f"conflict {id} had no bytes to keep: expected --keep current")
+            await content.end_conflict(id, found, put_back=keep == "theirs")
+            log.info("event=conflict-ended id=%d group=%s path=%r kept=%s", id, found.group, found.path, keep)
+        return {"id": id, "group": found.group, "path": show_path(found.path), "file": str(kept) if found.kept else ""}
 
     async def reload(self) -> Mapping[str, Any]:
         """Zones, steered names and geography anew, all or nothing; says what else changed and needs a restart."""

@@ -190,9 +190,10 @@ def flight_reports(content: Content, limit: int, *, now: float) -> Iterator[Flig
         )
 
 
-def conflict_report(conflict: Conflict) -> ConflictReport:
+def conflict_report(number: int, conflict: Conflict) -> ConflictReport:
     kept = PRIVATE_FOLDER + b"/conflicts/" + conflict.kept if conflict.kept else b""
     return ConflictReport(
+        id=number,
         group=conflict.group,
         path=show_path(conflict.path),
         winner=str(conflict.winner),

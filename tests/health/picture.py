@@ -197,6 +197,12 @@ class Ports:
         self.asked.append("accept")
         return {"accepted": ""}
 
+    async def resync(self, group: str) -> dict[str, Any]:
+        return {"member": "ams", "groups": [group]}
+
+    async def conflict(self, id: int, keep: str) -> dict[str, Any]:
+        return {"id": id, "keep": keep}
+
     async def reload(self) -> dict[str, Any]:
         self.reloads += 1
         return {"summary": "reloaded"}

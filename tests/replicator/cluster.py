@@ -17,7 +17,7 @@ from anycastle.replicator.ledger import Ledger
 from anycastle.replicator.message import PROTOCOL, Hello
 from anycastle.replicator.peer import Links
 from anycastle.replicator.replica import Replica
-from anycastle.replicator.settings import GroupSettings, Lease, LinkSettings, ReplicaSettings
+from anycastle.replicator.settings import RETENTION_SECONDS, GroupSettings, Lease, LinkSettings, ReplicaSettings
 from tests.replicator.members import NAMES, link_settings, make_authority, running, until
 
 GROUP = "blogs"
@@ -42,6 +42,7 @@ class Site:
     ) -> None:
         self.name = link.member
         self.root = group.pop("root", folder / self.name / "root")
+        retention = group.pop("retention", RETENTION_SECONDS)
         self.root.mkdir(parents=True, exist_ok=True)
         (folder / self.name).mkdir(exist_ok=True)
         self.link = link
@@ -66,6 +67,7 @@ class Site:
             group_names=(GROUP,),
             lease=LEASE,
             state_dir=self.state,
+            retention_seconds={GROUP: retention},
         )
         self._up: AsyncExitStack | None = None
 

@@ -138,7 +138,7 @@ def test_a_jump_of_the_clock_takes_everything_that_was_computed_with_it() -> Non
 def test_entries_are_recorded_then_acknowledged() -> None:
     one = linked()
     announced = entries("nyc", 1, 3)
-    assert hear(one, "nyc", announced) == (e.Record("g", "nyc", announced.entries, {}),)
+    assert hear(one, "nyc", announced) == (e.Record("g", "nyc", announced.entries, {}, 0, 3),)
     assert one.recorded("g", "nyc") == 0
     commands = one.step(e.Recorded("g", "nyc", 3), now=QUIET + 1)
     # Both hold leases given before; that of QUIET has 2 s left.
@@ -149,9 +149,9 @@ def test_entries_are_recorded_then_acknowledged() -> None:
 def test_repeated_and_overlapping_entries_are_recorded_once_and_holes_not_at_all() -> None:
     one = linked()
     assert hear(one, "nyc", entries("nyc", 2, 3)) == ()
-    assert hear(one, "nyc", entries("nyc", 1, 2)) == (e.Record("g", "nyc", entries("nyc", 1, 2).entries, {}),)
+    assert hear(one, "nyc", entries("nyc", 1, 2)) == (e.Record("g", "nyc", entries("nyc", 1, 2).entries, {}, 0, 2),)
     assert hear(one, "nyc", entries("nyc", 1, 2)) == ()
-    assert hear(one, "nyc", entries("nyc", 2, 4)) == (e.Record("g", "nyc", entries("nyc", 3, 4).entries, {}),)
+    assert hear(one, "nyc", entries("nyc", 2, 4)) == (e.Record("g", "nyc", entries("nyc", 3, 4).entries, {}, 2, 4),)
     one.step(e.Recorded("g", "nyc", 4), now=QUIET)
     again = hear(one, "sgp", entries("nyc", 1, 4))
     assert [member for member, _ in sent(again, m.Ack)] == ["sgp"]
@@ -294,7 +294,7 @@ def test_a_member_that_lost_its_ledger_gets_its_own_journal_back() -> None:
     one = linked(recorded={"g": {"nyc": 5}}, detailed={"g": {"nyc": 5}})
     assert e.SendEntries("nyc", "g", "nyc", 0, 5) in hear(one, "nyc", request(sent=2.0))
     lost = linked()
-    assert hear(lost, "nyc", entries("ams", 1, 2)) == (e.Record("g", "ams", entries("ams", 1, 2).entries, {}),)
+    assert hear(lost, "nyc", entries("ams", 1, 2)) == (e.Record("g", "ams", entries("ams", 1, 2).entries, {}, 0, 2),)
 
 
 def _feeds(commands: tuple[e.Command, ...]) -> list[e.SendEntries]:

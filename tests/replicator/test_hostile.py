@@ -91,7 +91,7 @@ async def test_the_second_wall_refuses_them_too(tmp_path: Path, caplog: pytest.L
     """Whatever reads frames: a path that leaves the root is never recorded."""
     async with cluster(tmp_path, ("ams",)) as (one,):
         for path in (b"../x", b"/etc/x", b".anycastle/tmp/x"):
-            one.replica._carry_out(Record(GROUP, "sgp", (evil(path),), {}))
+            one.replica._carry_out(Record(GROUP, "sgp", (evil(path),), {}, 0, 1))
         await until(lambda: one.replica.counters()["announcements_refused"] == 3, "refused")
         assert len([record for record in caplog.records if "refused-announcement" in record.message]) == 1
         assert "sgp" not in one.ledger.detailed()[GROUP]
