@@ -18,6 +18,7 @@ from anycastle.replicator.feed import FeedLimits
 from anycastle.replicator.fence import Grants, Leases, Rosters, covers, stretched
 from anycastle.replicator.intake import Intake
 from anycastle.replicator.landed_board import LandedBoard, LandedError
+from anycastle.replicator.memory import Memory
 from anycastle.replicator.outflow import Outflow
 from anycastle.replicator.progress_vector import Journal, Progress
 from anycastle.replicator.pursuit import Pursuit
@@ -57,10 +58,11 @@ class Controller:
         marks: Iterable[m.Mark] = (),
         limits: FeedLimits | None = None,
         sites: Iterable[str] | None = None,
+        forgot: str = "",
     ) -> None:
         """`recorded`, `detailed`, `fenced` and `marks` are what the ledger holds durably at the start.
 
-        `sites`: members that hold content; all of them by default.
+        `sites`: members that hold content; all of them by default. `forgot`: as in `Memory`.
         """
         self._member = member
         self._lease = lease
@@ -73,7 +75,9 @@ class Controller:
         self._fenced = Progress(groups, fenced)
         self._marks = Marks(marks, recorded=self._recorded, detailed=self._detailed)
         self._leases = Leases(member=member, rosters=rosters, lease=lease, incarnation=incarnation)
-        self._currency = Currency(groups, self._leases, self._recorded)
+        self._memory = Memory(member=member, rosters=rosters, lease=lease, forgot=forgot, now=now)
+        self._forgot = bool(forgot)
+        self._currency = Currency(groups, self._leases, self._recorded, self._held_back)
         self._grants = Grants(term_seconds=lease.term_seconds, now=now)
         self._pursuit = Pursuit(
             member=member,
@@ -109,6 +113,13 @@ class Controller:
             self._pursuit.open(journal, now=now)
 
     # What shells ask.
+
+    def remembers(self) -> bool:
+        """Whether changes may be added to the own journal: nobody can know more of it."""
+        return self._memory.whole(self._detailed.snapshot())
+
+    def _held_back(self) -> str:
+        return self._memory.reason(self._recorded.snapshot())
 
     def outdated(self, group: str) -> str:
         """The member whose journals have holes that this one cannot pass without comparing; empty for none."""
@@ -170,7 +181,7 @@ class Controller:
             case e.Tick():
                 self._tick(now=now)
             case e.LinkUp():
-                self._link_up(event.member, event.incarnation, now=now)
+                self._link_up(event, now=now)
             case e.LinkDown():
                 self._link_down(event.member)
             case e.Received():
@@ -191,6 +202,10 @@ class Controller:
                 self._merge(event)
             case e.Absent():
                 self._stable.absent(event.group, event.members)
+            case e.Forgot():
+                self._forgot = True
+                self._memory.forget(now=now)
+                self._currency.reset()
             case e.ClockJumped():
                 self._clock_jumped(now=now)
             case _:
@@ -200,6 +215,9 @@ class Controller:
         return tuple(out)
 
     def _settle(self, *, now: float) -> None:
+        if self._forgot and self.remembers():
+            self._forgot = False
+            self._out.append(e.Remembered())
         self._out.extend(self._outflow.commands(now=now))
         if self._completed:
             fenced: m.Vectors = {}
@@ -263,11 +281,15 @@ class Controller:
     def _query(self, *, now: float) -> None:
         self._out.extend(e.Send(member, query) for member, query in self._pursuit.queries(self._linked, now=now))
 
-    def _link_up(self, member: str, incarnation: int, *, now: float) -> None:
+    def _link_up(self, event: e.LinkUp, *, now: float) -> None:
+        member = event.member
         if member not in self._others:
             self.ignored["link of a stranger"] += 1
             return
-        self._linked[member] = incarnation
+        self._linked[member] = event.incarnation
+        self._memory.met(member, knew=event.knew)
+        self._pursuit.met(member, now=now)
+        self._currency.look()
         self._outflow.reset(member)
         self._intake.forget(member)
         self._board.linked(member, True)
@@ -372,11 +394,11 @@ class Controller:
         if request.incarnation != self._linked[member]:
             self.ignored["request of another incarnation"] += 1
             return
-        recorded = self._recorded.snapshot()
-        self._grants.give(member, recorded, now=now)
-        grant = m.LeaseGrant(
-            request.sent, request.incarnation, recorded, self._fenced.snapshot(), self._lease.term_seconds
-        )
+        recorded, term_seconds = self._recorded.snapshot(), 0.0
+        if not self._held_back():
+            self._grants.give(member, recorded, now=now)
+            term_seconds = self._lease.term_seconds
+        grant = m.LeaseGrant(request.sent, request.incarnation, recorded, self._fenced.snapshot(), term_seconds)
         self._out.append(e.Send(member, grant))
         self._learn_fenced(request.fenced, now=now)
         self._outflow.requested(member, request, now=now)
@@ -384,6 +406,12 @@ class Controller:
             self._stable.detailed(member, group, seqs)
 
     def _lease_granted(self, member: str, grant: m.LeaseGrant, *, now: float) -> None:
+        self._learn_fenced(grant.fenced, now=now)
+        if grant.incarnation == self._incarnation and grant.sent <= now:
+            self._memory.answered(member, grant.sent, grant.recorded)
+            self._currency.look()
+        if not grant.term_seconds > 0.0:
+            return
         fault = self._leases.accept(
             member,
             sent=grant.sent,
@@ -397,7 +425,7 @@ class Controller:
         else:
             self._currency.reset()
             self._stable.granted(member, grant, self._detailed.snapshot())
-        self._learn_fenced(grant.fenced, now=now)
+            self._pursuit.answered(member, grant.sent)
 
     def _learn_fenced(self, fenced: m.Vectors, *, now: float) -> None:
         """Somebody else completed fences: believed as far as we have recorded."""

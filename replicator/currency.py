@@ -5,7 +5,7 @@ only a clock that failed takes it back (`reset`).
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from anycastle.replicator.fence import Leases
 from anycastle.replicator.progress_vector import Progress
@@ -14,7 +14,11 @@ from anycastle.replicator.progress_vector import Progress
 class Currency:
     """For all groups of a member."""
 
-    def __init__(self, groups: tuple[str, ...], leases: Leases, recorded: Progress) -> None:
+    def __init__(
+        self, groups: tuple[str, ...], leases: Leases, recorded: Progress, held_back: Callable[[], str] = str
+    ) -> None:
+        """`held_back`: why this member counts for nothing at all; the empty string when it does."""
+        self._held_back = held_back
         self._leases = leases
         self._recorded = recorded
         self._until = dict.fromkeys(groups, -math.inf)
@@ -33,6 +37,8 @@ class Currency:
 
     def until(self, group: str, *, now: float) -> float:
         """When it lapses unless renewed; not after `now` when it has."""
+        if self._held_back():
+            return -math.inf
         if self._until[group] <= now:
             self._until[group] = self._leases.until(group, self._recorded.group(group), now=now)
         return self._until[group]
@@ -43,6 +49,8 @@ class Currency:
             return "does not know the group"
         if now < self.until(group, now=now):
             return ""
+        if held_back := self._held_back():
+            return held_back
         return self._leases.reason(group, self._recorded.group(group), now=now)
 
     def news(self, *, now: float) -> Iterator[tuple[str, str, bool]]:

@@ -18,6 +18,8 @@ class LinkUp:
 
     member: str
     incarnation: int
+    knew: bool = True
+    """It may remember a ledger of ours that is not this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,11 @@ class Absent:
 
 
 @dataclass(frozen=True, slots=True)
+class Forgot:
+    """The ledger does not hold all that was once acknowledged (`Memory`)."""
+
+
+@dataclass(frozen=True, slots=True)
 class ClockJumped:
     """Time may have passed that was not counted."""
 
@@ -119,6 +126,7 @@ Event = (
     | FenceWanted
     | Merging
     | Absent
+    | Forgot
     | ClockJumped
 )
 
@@ -214,6 +222,11 @@ class Compact:
     upto: Mapping[str, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """Nothing that was forgotten is missing any more: keep that."""
+
+
 Command = (
     Send
     | SendEntries
@@ -225,4 +238,5 @@ Command = (
     | PeerLanded
     | GossipReceived
     | Compact
+    | Remembered
 )

@@ -7,7 +7,7 @@ is not known counts as a lease that is out. No entry is kept, only vectors and t
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from anycastle.replicator.message import Vectors
@@ -220,6 +220,11 @@ class Acks:
         for member, acks in self._acks.items():
             self._acks[member] = [ack for ack in acks if ack[0] > fenced]
 
+    def drop(self, member: str) -> None:
+        """What one member said counts no more."""
+        self._acks.pop(member, None)
+        self._best.pop(member, None)
+
     def forget(self) -> None:
         """Our clock cannot be trusted for the past: ask again."""
         self._acks.clear()
@@ -304,16 +309,19 @@ def fence_reach(
     fenced: int,
     recorded: int,
     now: float,
+    heard: Collection[str] | None = None,
 ) -> int:
     """Rule 4: the greatest seq of a journal that is fenced, as far as this member can tell; at least `fenced`.
 
-    Complete for n means complete for all before it, so the steps are searched by halving.
+    Complete for n means complete for all before it, so the steps are searched by halving. `heard`: the members whose
+    acks count, all by default.
     """
     steps = sorted({min(upto, recorded) for upto in acks.steps() if upto > fenced} | {recorded})
     least, most = 0, len(steps)
     while least < most:
         middle = (least + most) // 2
-        acknowledged = acks.for_seq(steps[middle])
+        found = acks.for_seq(steps[middle])
+        acknowledged = {who: out for who, out in found.items() if heard is None or who in heard}
         acknowledged[member] = own.out_until(group, origin, steps[middle], now=now)
         if obstacle(rosters, acknowledged, now=now):
             most = middle

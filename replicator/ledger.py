@@ -9,6 +9,7 @@ a connection for each thread, see the last commit, and never wait for a writer. 
 left lying about holds nothing.
 """
 
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +43,8 @@ ANCESTORS_MAX = 10_000
 """Steps up a parent chain; beyond them an older version is held not to be an ancestor (a kept copy too many)."""
 LAMPORT_MAX = 2**53
 """No honest journal gets there; beyond it a member could push everybody's numbers out of SQLite's range."""
+LIVES_MAX = 1000
+"""Openings remembered; whoever was away for more of them takes this ledger for another one."""
 SEQ_MAX = 2**32 - 1
 """Range of the bitmaps of gaps."""
 
@@ -54,6 +57,8 @@ class Ledger:
 
     incarnation: int
     """Grows by one with each opening."""
+    lives: tuple[int, ...]
+    """A random number for each opening, the present one last; of very many the latest."""
     created: bool
     """The database was made by this opening: what this member announced in an earlier life, only others know."""
 
@@ -71,6 +76,7 @@ class Ledger:
         """Groups in which what is found on the disk gives way to what others announced: while merging, not later."""
         with store.writing() as (db, _):
             self.incarnation = _own(db, store.path, member)
+            self.lives = _begin_life(db, new=store.created)
             self._groups = {group: store.word(group) for group in groups}
             store.word(member)
             (greatest,) = db.execute("SELECT max(lamport) FROM journal").fetchall()[0]
@@ -640,6 +646,14 @@ def _check(entry: Entry, group: str) -> None:
         raise EntryError(f"journal {group}/{entry.origin}: lamport {entry.lamport} or seq {entry.seq} is out of range")
     if entry.parent >= entry.version:
         raise EntryError(f"journal {group}/{entry.origin}: entry {entry.seq} is not newer than what it replaces")
+
+
+def _begin_life(db: apsw.Connection, *, new: bool) -> tuple[int, ...]:
+    kept = (schema.fact(db, "ledger.lives") or b"")[-8 * LIVES_MAX :] + secrets.randbits(63).to_bytes(8)
+    schema.set_fact(db, "ledger.lives", kept)
+    if new:
+        schema.set_fact(db, "fact.forgot", b"new")
+    return tuple(int.from_bytes(kept[start : start + 8]) for start in range(0, len(kept), 8))
 
 
 def _own(db: apsw.Connection, path: Path, member: str) -> int:

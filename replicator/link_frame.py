@@ -125,6 +125,8 @@ def _check(message: Message) -> None:
             pass
         case Hello():
             _check_seq(message.incarnation, "incarnation", least=0)
+            for life in (*message.lives, *message.knows.values()):
+                _check_seq(life, "life", least=0)
         case LeaseRequest():
             _check_number(message.sent, "sent")
             _check_seq(message.incarnation, "incarnation", least=0)

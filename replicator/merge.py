@@ -110,7 +110,9 @@ class Merge:
     async def _merge(self) -> None:
         self.announce()
         self._landing.look_first = True
-        await self._until(lambda: not self._controller.currency(self._group, now=self._clock.now()))
+        await self._until(
+            lambda: self._controller.remembers() and not self._controller.currency(self._group, now=self._clock.now())
+        )
         await self._bury_dead()
         await self._wait_for_seed()
         if not self._prevails():

@@ -24,6 +24,12 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     members_previous: tuple[str, ...]
     packing: tuple[str, ...] = ()
     """How the sender can unpack what is bulky (`packing`)."""
+    lives: tuple[int, ...] = ()
+    """Random numbers of the sender's ledger's lives, the present one last."""
+    knows: dict[str, int] = {}
+    """The last life that the sender met of each member."""
+    forgot: bool = False
+    """The sender knows that its ledger does not hold all that it once acknowledged."""
 
 
 class LeaseRequest(msgspec.Struct, frozen=True, tag="lease?"):
@@ -47,7 +53,10 @@ class LeaseGrant(msgspec.Struct, frozen=True, tag="lease"):
     recorded: Vectors
     fenced: Vectors
     term_seconds: float = 0.0
-    """How long the grantor holds it; the requester counts on no more, whatever its own configuration says."""
+    """How long the grantor holds it; the requester counts on no more, whatever its own configuration says.
+
+    0: no lease, only what is recorded, by a member that does not vote.
+    """
 
 
 class Entries(msgspec.Struct, frozen=True, tag="entries"):

@@ -23,6 +23,7 @@ from yarl import URL
 
 from anycastle.clock import Clock
 from anycastle.errors import AnycastleError
+from anycastle.replicator.acquaintance import Acquaintance
 from anycastle.replicator.body import (
     BODY_PATH,
     CHUNK_BYTES,
@@ -96,6 +97,8 @@ class Links:
         self.settings = settings
         self.edge_handler: EdgeHandler | None = None
         """Answers what other members' edges forward here; set by the app."""
+        self.acquaintance: Acquaintance | None = None
+        """Knows whom we met before; set by the app."""
         self.listings: ListingSource | None = None
         """Tells other members what is alive here; set by the replica."""
         self.refused: Counter[str] = Counter()
@@ -391,7 +394,8 @@ class Links:
         """Everything from the Hello to the end of one link."""
         fault, reason = "", "this member stops"
         try:
-            hello = await link.open(self._hello, self._compatible)
+            ours = self.acquaintance.greet(self._hello) if self.acquaintance is not None else self._hello
+            hello = await link.open(ours, self._fault)
             self._up(link, hello)
             reason = await link.run(lambda message: self._receive(link, message))
         except LinkFault as error:
@@ -404,6 +408,9 @@ class Links:
             self._down(link, reason)
             await link.shut(fault)
 
+    def _fault(self, theirs: Hello) -> str:
+        return self._compatible(theirs) or (self.acquaintance.fault(theirs) if self.acquaintance is not None else "")
+
     def _up(self, link: Link, hello: Hello) -> None:
         older = self._links.get(link.member)
         if older is not None:
@@ -412,7 +419,8 @@ class Links:
         self._links[link.member] = link
         self._told = {(member, kind) for member, kind in self._told if member != link.member or kind != "unreachable"}
         _log.info("link with %s is up", link.member)
-        self._emit(LinkUp(link.member, hello.incarnation))
+        knew = self.acquaintance is None or self.acquaintance.knew_another(hello)
+        self._emit(LinkUp(link.member, hello.incarnation, knew))
 
     def _receive(self, link: Link, message: Message) -> None:
         if self._links.get(link.member) is link:

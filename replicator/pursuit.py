@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from anycastle.replicator.fence import Acks, Grants, Rosters, fence_reach, obstacle
+from anycastle.replicator.fence import Acks, Grants, Rosters, fence_reach, lease_ends, obstacle
 from anycastle.replicator.message import Ack, FenceQuery
 from anycastle.replicator.progress_vector import Journal, Progress
 from anycastle.replicator.settings import Lease
@@ -32,12 +32,30 @@ class Pursuit:
         self._grants = grants
         self._recorded = recorded
         self._fenced = fenced
+        self._lease = lease
+        self._answered: dict[str, float] = {}
+        """Member -> when we asked what it answered last."""
         self._query_seconds = lease.renewal_seconds / 2
         voters = sorted(frozenset().union(*rosters))
         rank = voters.index(member) if member in voters else len(voters)
         self._patience_seconds = lease.term_seconds * (1 + rank / (len(voters) + 1))
         self._acks: dict[Journal, Acks] = {}
         self._open: dict[Journal, _Open] = {}
+
+    def met(self, member: str, *, now: float) -> None:
+        """A new link: what the member acknowledged in an earlier life counts no more, it is asked again."""
+        self._answered[member] = now
+        for acks in self._acks.values():
+            acks.drop(member)
+
+    def answered(self, member: str, sent: float) -> None:
+        """It answered a lease request of that moment, so it lived then and held what it had acknowledged."""
+        self._answered[member] = max(sent, self._answered.get(member, sent))
+
+    def _heard(self, *, now: float) -> frozenset[str]:
+        """Members whose acks count: who was silent for a term may have lost its ledger meanwhile."""
+        term, drift = self._lease.term_seconds, self._lease.drift
+        return frozenset(m for m, at in self._answered.items() if now < lease_ends(at, term_seconds=term, drift=drift))
 
     def open(self, journal: Journal, *, now: float) -> None:
         """More of a journal was recorded."""
@@ -75,6 +93,7 @@ class Pursuit:
             origin=origin,
             fenced=self._fenced.get(journal),
             recorded=self._recorded.get(journal),
+            heard=self._heard(now=now),
             now=now,
         )
 
@@ -121,6 +140,7 @@ class Pursuit:
         if seq > self._recorded.get(journal):
             return f"recorded here up to {self._recorded.get(journal)}, not {seq}"
         group, origin = journal
-        acknowledged = self._acks.get(journal, Acks()).for_seq(seq)
+        found, heard = self._acks.get(journal, Acks()).for_seq(seq), self._heard(now=now)
+        acknowledged = {member: out for member, out in found.items() if member in heard}
         acknowledged[self._member] = self._grants.out_until(group, origin, seq, now=now)
         return obstacle(self._rosters, acknowledged, now=now)

@@ -48,12 +48,12 @@ class Recorder:
         self._ledger_thread = ledger_thread
         self._feed = feed
         self._recorded = recorded
-        self._waiting: asyncio.Queue[e.Record | e.RecordMark] = asyncio.Queue(WAITING_MAX)
+        self._waiting: asyncio.Queue[e.Record | e.RecordMark | e.Remembered] = asyncio.Queue(WAITING_MAX)
         self._fences: dict[tuple[str, str], int] = {}
         self._ledger_failed = False
         self._told: set[tuple[str, str, str]] = set()
 
-    def ask(self, command: e.Record | e.RecordMark | e.StoreFenced) -> None:
+    def ask(self, command: e.Record | e.RecordMark | e.StoreFenced | e.Remembered) -> None:
         """Do it soon."""
         if isinstance(command, e.StoreFenced):
             self._fences[command.group, command.origin] = command.upto
@@ -73,11 +73,12 @@ class Recorder:
             while not await self._try(command):  # noqa: ASYNC110 - a full disk tells nobody
                 await asyncio.sleep(RETRY_SECONDS)
 
-    async def _try(self, command: e.Record | e.RecordMark) -> bool:
+    async def _try(self, command: e.Record | e.RecordMark | e.Remembered) -> bool:
         """False when it is worth trying again."""
         try:
             await self._record_one(command)
         except (EntryError, LedgerHole) as error:
+            assert not isinstance(command, e.Remembered), "it writes no entry"
             self._refuse(command, error)
         except LedgerError as error:
             if not self._ledger_failed:
@@ -87,7 +88,7 @@ class Recorder:
         self._ledger_failed = False
         return True
 
-    async def _record_one(self, command: e.Record | e.RecordMark) -> None:
+    async def _record_one(self, command: e.Record | e.RecordMark | e.Remembered) -> None:
         match command:
             case e.Record(group, origin, entries, bodies, after, upto):
                 for entry in entries:
@@ -106,6 +107,8 @@ class Recorder:
                     self._ledger.mark, mark.group, mark.origin, mark.after, mark.upto, mark.prefix
                 )
                 self._feed(e.Marked(mark.group, mark.origin, mark.upto))
+            case e.Remembered():
+                await self._ledger_thread.do(self._ledger.put, "forgot", b"")
             case _:
                 assert_never(command)
 

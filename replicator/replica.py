@@ -17,6 +17,7 @@ from typing import assert_never, cast
 from anycastle.clock import Clock, JumpDetector
 from anycastle.errors import AnycastleError
 from anycastle.replicator import event as e
+from anycastle.replicator.acquaintance import Acquaintance
 from anycastle.replicator.as_of import AsOf
 from anycastle.replicator.body import FetchError
 from anycastle.replicator.compaction import Compaction
@@ -92,6 +93,7 @@ class Replica:
             fenced=ledger.fenced(),
             marks=tuple(mark for group in settings.group_names for mark in ledger.marks(group)),
             sites=settings.sites,
+            forgot=(ledger.get("forgot") or b"").decode(),
             now=clock.now(),
         )
         self._links: Links | None = None
@@ -110,6 +112,7 @@ class Replica:
         )
         others = sorted(frozenset().union(*rosters) - {settings.member})
         self._courier = Courier(others, ledger, threads=self._read_threads, body=self._small_body)
+        self.acquaintance = Acquaintance(settings.member, frozenset(others), ledger)
         self.compaction = Compaction(
             ledger,
             self._ledger_thread,
@@ -222,6 +225,8 @@ class Replica:
                 if content := self.contents.get(group):
                     content.peer_landed(member)
                 self._note()
+            case e.Remembered():
+                self._recorder.ask(command)
             case e.Compact():
                 self.compaction.ask(command)
             case e.GossipReceived(member, payload):
@@ -249,6 +254,11 @@ class Replica:
 
     async def resync(self, groups: Sequence[str]) -> None:
         """Compare what is here with what the others have, as at first contact; returns when it has begun for good."""
+        if self.acquaintance.disowned:
+            await self._ledger_thread.do(self.ledger.put, "forgot", b"resync")
+            self.acquaintance.disowned = ""
+            self.feed(e.Forgot())
+            groups = tuple(self.contents)
         for group in groups:
             await self.contents[group].merge.again()
 
@@ -281,7 +291,9 @@ class Replica:
 
     def standing(self, *, now: float) -> dict[str, str]:
         """Group -> why steering must not count on this site; the empty string when it may."""
-        return {name: content.standing(now=now) for name, content in self.contents.items()}
+        return {
+            name: self.acquaintance.disowned or content.standing(now=now) for name, content in self.contents.items()
+        }
 
     def pending(self, site: str) -> dict[str, dict[bytes, float]]:
         """Group -> content prefix -> since when the oldest change below it has been missing at the site."""

@@ -17,9 +17,7 @@ def put_back(places: Places, kept: bytes, path: bytes) -> None:
     """
     there = lstat_beneath(places.root, path)
     if there is not None and stat.S_ISDIR(there.st_mode):
-        raise TreeError(
-            f"{path[:200]!r} is a folder now: expected a file to replace; copy the kept one yourself"
-        )
+        raise TreeError(f"{path[:200]!r} is a folder now: expected a file to replace; copy the kept one yourself")
     copy = lstat_beneath(places.conflicts, kept)
     if copy is None:
         raise TreeError(f"the kept copy {kept[:200]!r} is not there any more")

@@ -52,6 +52,8 @@ CORES = {
         *(
             "progress_vector",
             "controller",
+            "stable",
+            "memory",
             "gate",
             "flight",
             "edge_target",

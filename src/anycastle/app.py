@@ -143,7 +143,7 @@ class Member:
             members=replica.members,
             members_previous=replica.members_previous,
         )
-        return Links(
+        links = Links(
             self.settings.link,
             hello,
             compatible=lambda peer: rosters_compatible(
@@ -153,6 +153,8 @@ class Member:
             bodies=self.replica.body,
             clock=self.clock,
         )
+        links.acquaintance = self.replica.acquaintance
+        return links
 
     def _make_edge(self) -> Edge | None:
         if self.settings.edge is None:

@@ -98,6 +98,7 @@ class Site:
             bodies=self.replica.body,
             clock=self.clock,
         )
+        self.links.acquaintance = self.replica.acquaintance
         self.links.bind()
 
     async def start(self) -> None:

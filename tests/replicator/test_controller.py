@@ -199,6 +199,7 @@ def test_a_dead_member_costs_a_stretched_term_once() -> None:
     one.step(e.Journaled("g", 1), now=QUIET)
     hear(one, "nyc", m.Ack("g", "ams", 1, {"sgp": 2.0}, 1))
     one.step(e.LinkDown("sgp"), now=QUIET)
+    hear(one, "nyc", grant(QUIET + 2, {"g": {}}), QUIET + 2)
     one.step(e.Tick(), now=QUIET + 2.9)
     assert one.fenced("g", "ams") == 0, "our own grant is out for 3 s"
     one.step(e.Tick(), now=QUIET + 3.0)
@@ -214,6 +215,9 @@ def test_an_ack_of_zero_entries_in_the_first_term_after_the_start_waits() -> Non
     hear(one, "nyc", m.Ack("g", "ams", 1, {}, 1), 1.0)
     assert one.fenced("g", "ams") == 0
     one.step(e.Tick(), now=4.1)
+    assert one.fenced("g", "ams") == 0, "an ack counts while its giver is heard: it may have lost its ledger"
+    hear(one, "nyc", grant(4.0, {"g": {}}), 4.2)
+    one.step(e.Tick(), now=4.2)
     assert one.fenced("g", "ams") == 1
 
 

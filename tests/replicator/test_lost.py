@@ -1,12 +1,14 @@
 """What was lost at one site, its disk or its ledger, must not become a loss everywhere."""
 
+import asyncio
 import shutil
 from pathlib import Path
 
 import pytest
 
 from anycastle.replicator.disk import TreeError
-from tests.replicator.cluster import alike, cluster
+from anycastle.replicator.memory import LINK_SECONDS_MAX
+from tests.replicator.cluster import GROUP, LEASE, Site, alike, cluster
 from tests.replicator.members import until
 
 
@@ -36,8 +38,7 @@ async def test_a_lost_ledger_goes_on_where_the_others_know_it_was(tmp_path: Path
             (nyc.root / f"{i}").write_bytes(b"%d" % i)
         before = await alike(ams, nyc, sgp)
         await nyc.stop()
-        for file in nyc.state.glob("ledger.sqlite*"):
-            file.unlink()
+        lose_ledger(nyc)
         if disk_too:
             shutil.rmtree(nyc.root)
             nyc.root.mkdir()
@@ -51,23 +52,71 @@ async def test_a_lost_ledger_goes_on_where_the_others_know_it_was(tmp_path: Path
         assert after.keys() - before.keys() == {"new", "newer"}
 
 
-async def test_a_new_ledger_journals_nothing_before_a_majority_spoke(tmp_path: Path) -> None:
+def lose_ledger(site: Site) -> None:
+    for file in site.state.glob("ledger.sqlite*"):
+        file.unlink()
+
+
+async def remembers(site: Site) -> None:
+    await until(lambda: not site.ledger.get("forgot"), f"it is kept that {site.name} remembers")
+
+
+def currency(site: Site) -> str:
+    return site.replica.controller.currency(GROUP, now=site.clock.now())
+
+
+async def test_a_new_cluster_journals_nothing_before_all_have_met(tmp_path: Path) -> None:
+    """Nobody can know otherwise that it is new: a member that is down may remember more."""
     async with cluster(tmp_path, start=False) as (ams, nyc, sgp):
         (ams.root / "a").write_bytes(b"alone")
         await ams.start()
-        await until(lambda: ams.content.settle.survey.looked > 0, "ams has scanned")
-        assert ams.ledger.head("blogs") == 0
         await nyc.start()
-        await ams.ready()
-        assert ams.ledger.head("blogs") == 1
+        await until(lambda: ams.links.connected() == {"nyc"}, "ams and nyc have met")
+        assert "does not vote before it knows what these do: nyc, sgp" in currency(ams)
+        assert ams.ledger.head(GROUP) == 0
         await sgp.start()
+        await ams.ready()
+        assert ams.ledger.head(GROUP) == 1
         await alike(ams, nyc, sgp)
+        await remembers(ams)
+        await sgp.stop()
+        await ams.stop()
+        await ams.start()
+        await ams.ready()
+
+
+async def test_a_lost_ledger_waits_for_the_member_that_may_know_more(tmp_path: Path) -> None:
+    """sgp alone knows what nyc announced last, and it is down when nyc comes back without a ledger."""
+    async with cluster(tmp_path) as (ams, nyc, sgp):
+        (ams.root / "a").write_bytes(b"a")
+        await alike(ams, nyc, sgp)
+        await ams.stop()
+        (nyc.root / "b").write_bytes(b"known to sgp alone")
+        await until(lambda: nyc.ledger.head(GROUP) == 1, "journaled")
+        await alike(nyc, sgp)
+        await sgp.stop()
+        await nyc.stop()
+        lose_ledger(nyc)
+        await nyc.start()
+        await ams.start()
+        await until(lambda: nyc.links.connected() == {"ams"}, "linked")
+        (nyc.root / "c").write_bytes(b"new")
+        await asyncio.sleep(LEASE.term_seconds + LINK_SECONDS_MAX + 1.0)  # what it waits in any case
+        assert currency(ams), "without a memory it gives no leases: two of three would be current without b"
+        assert currency(nyc)
+        assert nyc.ledger.head(GROUP) == 0, "and numbers none of its changes"
+        await sgp.start()
+        await until(lambda: nyc.ledger.head(GROUP) == 2, "journaled after what sgp gave back")
+        await nyc.ready()
+        assert (await alike(ams, nyc, sgp)).keys() == {"a", "b", "c"}
+        await remembers(nyc)
 
 
 async def test_a_ledger_restored_from_a_backup_takes_back_what_it_said_since(tmp_path: Path) -> None:
     async with cluster(tmp_path) as (ams, nyc, sgp):
         (nyc.root / "a").write_bytes(b"1")
         await alike(ams, nyc, sgp)
+        await remembers(nyc)
         await nyc.stop()
         shutil.copy(nyc.state / "ledger.sqlite", tmp_path / "backup")
         await nyc.start()
@@ -75,13 +124,16 @@ async def test_a_ledger_restored_from_a_backup_takes_back_what_it_said_since(tmp
         (nyc.root / "b").write_bytes(b"2")
         await alike(ams, nyc, sgp)
         await nyc.stop()
-        for file in nyc.state.glob("ledger.sqlite*"):
-            file.unlink()
+        lose_ledger(nyc)
         shutil.copy(tmp_path / "backup", nyc.state / "ledger.sqlite")
         await nyc.start()
         (nyc.root / "c").write_bytes(b"3")
+        await until(lambda: "run `anycastle resync` here" in nyc.reason(), "told")
+        assert not nyc.links.connected()
+        assert nyc.ledger.head(GROUP) == 1
+        await nyc.replica.resync([GROUP])
         await nyc.ready()
         assert await nyc.fence() is None
         after = await alike(ams, nyc, sgp)
         assert after.keys() == {"a", "b", "c"}
-        assert nyc.ledger.head("blogs") == ams.ledger.detailed()["blogs"]["nyc"]
+        assert nyc.ledger.head(GROUP) == ams.ledger.detailed()[GROUP]["nyc"] == 3

@@ -13,7 +13,7 @@ from tests.replicator.sim.scenario import SCENARIOS
 from tests.replicator.sim.world import Unsettled, World
 
 SEEDS = range(12)
-SEEDS_PER_MUTANT_MAX = 40
+SEEDS_PER_MUTANT_MAX = 60
 ROOT = Path(__file__).parents[2]
 
 

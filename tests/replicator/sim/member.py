@@ -138,7 +138,9 @@ class Member:
                 self.durably(self._record_mark, command)
             case e.StoreFenced():
                 self.durably(self._store_fenced, command)
-            case e.FenceMoved() | e.CurrencyMoved() | e.PeerLanded() | e.GossipReceived() | e.Compact():
+            case (
+                e.FenceMoved() | e.CurrencyMoved() | e.PeerLanded() | e.GossipReceived() | e.Compact() | e.Remembered()
+            ):
                 pass
             case _:
                 assert_never(command)
