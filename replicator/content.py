@@ -72,6 +72,7 @@ class Content:
         held = ledger.detailed().get(settings.name, {})
         self.flight = Flight(sites, depth=settings.prefix_depth, heads=held)
         _check_root(settings, ledger)
+        ledger.merge.leave_out(settings.name, settings.exclude)
         self.tree = Tree(settings.root, settings.exclude)
         self.tree.know_folders(lambda path: ledger.last_folder(settings.name, path))
         self._member = member

@@ -35,6 +35,20 @@ class LedgerMerge:
         with self._store.writing() as (db, _):
             db.execute("INSERT OR REPLACE INTO fact(key, value) VALUES (?, ?)", (f"ledger.merged.{group}", b"1"))
 
+    def leave_out(self, group: str, patterns: tuple[str, ...]) -> None:
+        """What was left out under other patterns is to be looked at again: it may belong here now."""
+        key, said = f"ledger.exclude.{group}", "\n".join(patterns).encode()
+        if self._store.rows("SELECT value FROM fact WHERE key = ?", (key,)) == [(said,)]:
+            return
+        grp = self._group(group)
+        with self._store.writing() as (db, after_commit):
+            for origin, seq in place.take_back_left_out(db, grp):
+                name = self._store.name(origin)
+                after_commit.append(
+                    lambda name=name, seq=seq: self._progress.advance(group, name, opened=(seq,))  # type: ignore[misc]
+                )
+            db.execute("INSERT OR REPLACE INTO fact(key, value) VALUES (?, ?)", (key, said))
+
     def compact(self, group: str, origin: str, after: int, upto: int) -> tuple[int, int]:
         """One page of what nobody needs any more of a journal: (how far it came, how many entries went)."""
         with self._store.writing(durable=False) as (db, _):

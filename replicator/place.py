@@ -11,6 +11,7 @@ import msgspec
 
 from anycastle.replicator.entry import Entry, Kind, Version
 from anycastle.replicator.observation import Change, Fingerprint, to_key
+from anycastle.replicator.store import Row
 
 _decoder = msgspec.msgpack.Decoder(Entry)
 _encoder = msgspec.msgpack.Encoder()
@@ -59,6 +60,10 @@ UPDATE place SET kind = ?1, pending = 1,
 local_seq = iif(local_origin = ?2 AND local_seq = ?3, 0, local_seq),
 local_lamport = iif(local_origin = ?2 AND local_seq = ?3, ?4, local_lamport),
 local_origin = iif(local_origin = ?2 AND local_seq = ?3, ?5, local_origin) WHERE grp = ?6 AND path = ?7"""
+
+_TAKE_BACK = """
+UPDATE place SET pending = 1, local_origin = NULL, local_seq = NULL, local_lamport = NULL, local_kind = NULL
+WHERE grp = ?1 AND pending = 0 AND kind <> ?2 AND local_kind = ?2 RETURNING origin, seq"""
 
 _FORGET_FOUND = """
 UPDATE place SET local_origin = NULL, local_seq = NULL, local_lamport = NULL, local_kind = NULL, digest = NULL,
@@ -154,6 +159,12 @@ def set_found(db: apsw.Connection, grp: int, change: Change, origin: int, lampor
     digest = change.digest if change.kind is Kind.FILE else None
     key = to_key(change.fingerprint) if change.fingerprint else _NOWHERE
     db.execute(_SET_FOUND, (origin, lamport, int(change.kind), digest, *key, grp, change.path))
+
+
+def take_back_left_out(db: apsw.Connection, grp: int) -> list[tuple[int, int]]:
+    """What counts as landed by being absent waits to land again; (origin, seq) of each."""
+    rows: list[Row] = db.execute(_TAKE_BACK, (grp, int(Kind.ABSENT))).fetchall()
+    return [(origin, seq) for origin, seq in rows]
 
 
 def forget_found(db: apsw.Connection, grp: int, path: bytes) -> None:

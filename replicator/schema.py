@@ -78,9 +78,7 @@ class LedgerDamaged(LedgerError):
 
 
 DAMAGE = (LedgerDamaged, apsw.CorruptError, apsw.NotADBError)
-REBUILD = (
-    "while all others are up, `anycastle serve --rebuild-ledger` sets it aside and takes the journal back from them"
-)
+REBUILD = "`anycastle serve --rebuild-ledger` sets it aside, and takes the journal back from the others when all are up"
 
 
 class LedgerHole(LedgerError):

@@ -5,7 +5,9 @@ import contextlib
 import os
 import shutil
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from blake3 import blake3
@@ -338,3 +340,23 @@ async def test_many_small_bodies_that_did_not_come_along_are_pulled_together(
     assert len(asked) < 60
     assert other.content.landing.bad_bodies > 0, "a wrong body among them was refused, and pulled by itself"
     assert temps(other.root) == []
+
+
+async def test_what_is_not_excluded_any_more_is_fetched(tmp_path: Path) -> None:
+    def left_out(name: str) -> dict[str, Any]:
+        return {"exclude": ("*.log",)} if name == "nyc" else {}
+
+    async with cluster(tmp_path, ("ams", "nyc"), each=left_out) as (ams, nyc):
+        (ams.root / "a.log").write_bytes(b"log")
+        (ams.root / "b.log").write_bytes(b"log too")
+        assert await ams.fence() is None
+        await until(lambda: not list(nyc.ledger.unlanded(GROUP)) and nyc.ledger.newest(GROUP, b"b.log"), "left out")
+        assert not (nyc.root / "a.log").exists()
+        await nyc.stop()
+        (group,) = nyc.settings.groups
+        nyc.settings = replace(nyc.settings, groups=(replace(group, exclude=("b.*",)),))
+        await nyc.start()
+        await until(lambda: (nyc.root / "a.log").exists(), "fetched")
+        await until(lambda: not list(nyc.ledger.unlanded(GROUP)), "nothing waits")
+        assert not (nyc.root / "b.log").exists()
+        assert (ams.root / "b.log").exists()
