@@ -9,7 +9,6 @@ a connection for each thread, see the last commit, and never wait for a writer. 
 left lying about holds nothing.
 """
 
-import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from anycastle.clock import SystemClock
 from anycastle.replicator import place, schema, spent
 from anycastle.replicator.entry import NO_VERSION, Entry, EntryError, Kind, Version, check_path
 from anycastle.replicator.known_paths import KnownPaths
+from anycastle.replicator.ledger_life import begin_life, own
 from anycastle.replicator.ledger_merge import LedgerMerge
 from anycastle.replicator.message import LandedUpto, Mark, Vectors
 from anycastle.replicator.observation import (
@@ -43,8 +43,6 @@ ANCESTORS_MAX = 10_000
 """Steps up a parent chain; beyond them an older version is held not to be an ancestor (a kept copy too many)."""
 LAMPORT_MAX = 2**53
 """No honest journal gets there; beyond it a member could push everybody's numbers out of SQLite's range."""
-LIVES_MAX = 1000
-"""Openings remembered; whoever was away for more of them takes this ledger for another one."""
 SEQ_MAX = 2**32 - 1
 """Range of the bitmaps of gaps."""
 
@@ -75,8 +73,8 @@ class Ledger:
         self.yielding: set[str] = set()
         """Groups in which what is found on the disk gives way to what others announced: while merging, not later."""
         with store.writing() as (db, _):
-            self.incarnation = _own(db, store.path, member)
-            self.lives = _begin_life(db, new=store.created)
+            self.incarnation = own(db, store.path, member)
+            self.lives = begin_life(db, new=store.created)
             self._groups = {group: store.word(group) for group in groups}
             store.word(member)
             (greatest,) = db.execute("SELECT max(lamport) FROM journal").fetchall()[0]
@@ -646,22 +644,3 @@ def _check(entry: Entry, group: str) -> None:
         raise EntryError(f"journal {group}/{entry.origin}: lamport {entry.lamport} or seq {entry.seq} is out of range")
     if entry.parent >= entry.version:
         raise EntryError(f"journal {group}/{entry.origin}: entry {entry.seq} is not newer than what it replaces")
-
-
-def _begin_life(db: apsw.Connection, *, new: bool) -> tuple[int, ...]:
-    kept = (schema.fact(db, "ledger.lives") or b"")[-8 * LIVES_MAX :] + secrets.randbits(63).to_bytes(8)
-    schema.set_fact(db, "ledger.lives", kept)
-    if new:
-        schema.set_fact(db, "fact.forgot", b"new")
-    return tuple(int.from_bytes(kept[start : start + 8]) for start in range(0, len(kept), 8))
-
-
-def _own(db: apsw.Connection, path: Path, member: str) -> int:
-    """Claims the ledger for `member`; returns the new incarnation."""
-    owner = schema.fact(db, "ledger.member") or member.encode()
-    if owner != member.encode():
-        raise LedgerError(f"ledger {path} belongs to member {owner.decode()}: expected {member}")
-    incarnation = int(schema.fact(db, "ledger.incarnation") or b"0") + 1
-    schema.set_fact(db, "ledger.member", owner)
-    schema.set_fact(db, "ledger.incarnation", b"%d" % incarnation)
-    return incarnation

@@ -224,9 +224,7 @@ def _conflict(options: argparse.Namespace) -> int:
     if _as_json(options, answer):
         return 0
     if options.verb == "resolve":
-        print(
-            f"conflict {answer['id']} is over: the {options.keep} version of {answer['group']}:{answer['path']} stays"
-        )
+        print(f"conflict {answer['id']} is over: of {answer['group']}:{answer['path']} {options.keep} stays")
         return 0
     return _fetch_kept(answer, options.to)
 

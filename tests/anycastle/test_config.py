@@ -80,6 +80,8 @@ def test_every_fault_is_reported_at_once_in_line_order(tmp_path: Path) -> None:
         ('content = "photos:{1}/"', 'content = "photos:../"', "names[0].content: expected a prefix"),
         ('prefix = "198.51.100.0/24"', 'prefix = "0.0.0.0/0"', "expected a network that is not the default route"),
         ('lease = { term = "3s"', 'lease = { term = "1s"', "cluster.lease: expected a term of at least twice"),
+        ("copies = 1", 'seed = "par"', "groups.photos.seed: expected a site out of ams, nyc, sgp, found"),
+        ("copies = 1", 'retention = "0d"', "groups.photos.retention: expected a time above zero such as"),
         ("copies = 1", "copies = 4", "groups.photos.copies: expected a whole number from 1 to 3, found 4"),
         ("nameserver = true", 'nameserver = true\ngroup = "photos"', "expected either group"),
         ('hold_down = "2s"', 'sites = ["lon"]', "routes[0].sites: expected an array of different sites with bgp"),
