@@ -65,6 +65,8 @@ class Flight:
         self._flying: dict[Key, Flying] = {}
         self._missing_at: dict[Key, int] = {}
         self._by_prefix: dict[bytes, dict[Key, None]] = {}
+        self._void: dict[str, BitMap] = {}
+        """Origin -> seqs that were compacted: nobody can lack them."""
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -94,6 +96,7 @@ class Flight:
         missing = gaps & BitMap(range(head + 1)) if gaps else BitMap()
         if watermark < head:
             missing |= BitMap(range(watermark + 1, head + 1))
+        missing -= self._void.get(origin, BitMap())
         named = site.named.get(origin)
         if named:
             for seq in named - missing:
@@ -113,6 +116,7 @@ class Flight:
     def name(self, origin: str, asked: Iterable[int], paths: Mapping[int, bytes], *, now: float) -> None:
         """The paths of what was `unnamed`; what has none is no entry here and is forgotten."""
         done = BitMap(asked)
+        self._void[origin] = self._void.get(origin, BitMap()) | (done - BitMap(paths))
         for site in self._sites.values():
             wanted = site.unnamed.get(origin)
             if not wanted:

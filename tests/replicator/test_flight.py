@@ -144,3 +144,14 @@ def test_never_says_less_than_a_plain_count(steps: list[tuple[object, ...]], mos
             if not keys:
                 assert pending == {}
         assert len(flying) <= most
+
+
+def test_what_was_compacted_is_not_looked_up_twice() -> None:
+    flight = Flight(("ams", "nyc"), depth=1, heads={"ams": 5})
+    flight.landed("nyc", "ams", 1, BitMap(), now=1.0)
+    flight.landed("ams", "ams", 5, BitMap(), now=1.0)
+    assert flight.unnamed(10) == ("ams", [2, 3, 4, 5])
+    flight.name("ams", [2, 3, 4, 5], {4: b"d/a"}, now=1.0)
+    flight.landed("nyc", "ams", 1, BitMap(), now=2.0)
+    assert flight.unnamed(10) is None
+    assert flight.missing_total("nyc") == 1
