@@ -94,7 +94,7 @@ class Content:
             ledger_thread=ledger_thread,
             look=lambda paths: self.settle.look(paths),
             look_through=lambda folders: self.settle.look_through(folders),
-            insist=lambda folder: self.settle.insist(folder),
+            insist=lambda path: self.settle.insist(path),
             landed=self._landed_here,
         )
         try:
@@ -140,12 +140,14 @@ class Content:
             listing=listing,
         )
 
-    def became_current(self) -> None:
-        """A majority knows no more of our journal than we do: changes may be added to it.
+    def journal_if_whole(self) -> None:
+        """Changes may be added to the own journal once the site is current, and nobody can know more of it.
 
         Not before that, at each start: a ledger that was lost or restored would begin again at seqs that others hold.
         """
-        if not self.merge.reason:  # it sees to that itself, when its time has come
+        if self.merge.reason or not self.controller.remembers():  # a merge sees to that itself, when its time has come
+            return
+        if not self.controller.currency(self.settings.name, now=self._clock.now()):
             self.settle.allow_journal()
 
     async def run(self) -> None:

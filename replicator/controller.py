@@ -100,6 +100,7 @@ class Controller:
         holding = frozenset(sites if sites is not None else (member, *self._others))
         self._holds = member in holding
         self._stable = Stable(member, self._others, holding, groups)
+        self._told: dict[str, m.Vectors] = {}
         self._merging: dict[str, bool] = {}
         self._outdated: dict[str, str] = {}
         self._landed: dict[str, dict[str, m.LandedUpto]] = {group: {} for group in groups}
@@ -117,6 +118,14 @@ class Controller:
     def remembers(self) -> bool:
         """Whether changes may be added to the own journal: nobody can know more of it."""
         return self._memory.whole(self._detailed.snapshot())
+
+    def told(self, member: str) -> m.Vectors:
+        """The least that the member must have recorded: what it said last, and what is here of its own journals."""
+        said = self._told.get(member, {})
+        own = ((group, self._detailed.get((group, member))) for group in self._groups)
+        return {
+            group: {**said.get(group, {}), member: max(seq, said.get(group, {}).get(member, 0))} for group, seq in own
+        }
 
     def _held_back(self) -> str:
         return self._memory.reason(self._recorded.snapshot())
@@ -288,7 +297,8 @@ class Controller:
             return
         self._linked[member] = event.incarnation
         self._memory.met(member, knew=event.knew)
-        self._pursuit.met(member, now=now)
+        self._pursuit.met(member)
+        self._stable.met(member)
         self._currency.look()
         self._outflow.reset(member)
         self._intake.forget(member)
@@ -401,6 +411,7 @@ class Controller:
         grant = m.LeaseGrant(request.sent, request.incarnation, recorded, self._fenced.snapshot(), term_seconds)
         self._out.append(e.Send(member, grant))
         self._learn_fenced(request.fenced, now=now)
+        self._told[member] = request.recorded
         self._outflow.requested(member, request, now=now)
         for group, seqs in request.detailed.items():
             self._stable.detailed(member, group, seqs)
@@ -408,7 +419,7 @@ class Controller:
     def _lease_granted(self, member: str, grant: m.LeaseGrant, *, now: float) -> None:
         self._learn_fenced(grant.fenced, now=now)
         if grant.incarnation == self._incarnation and grant.sent <= now:
-            self._memory.answered(member, grant.sent, grant.recorded)
+            self._memory.answered(member, grant.sent, grant.recorded, votes=grant.term_seconds > 0.0)
             self._currency.look()
         if not grant.term_seconds > 0.0:
             return

@@ -234,7 +234,7 @@ class Landing:
         path = job.entry.path
         if isinstance(error, LocalEdit):
             self._look((path,))
-        elif isinstance(error, NotEmpty):
+        elif isinstance(error, NotEmpty) or self._is_lost(job.entry, error):
             self._insist(path)
         cause = str(error) or type(error).__name__
         if not isinstance(error, LocalEdit | NotEmpty | NobodyHasIt | Stopped):
@@ -243,6 +243,10 @@ class Landing:
         self.causes.pop(path, None)
         if isinstance(error, LandError):
             self.causes[path] = error.cause
+
+    def _is_lost(self, entry: Entry, error: Exception) -> bool:
+        """We announced it, lost our ledger, and nobody fetched it before: what we have is later than that."""
+        return isinstance(error, NobodyHasIt) and entry.origin == self._ledger.member
 
     def _forget_failure(self, path: bytes) -> None:
         self.causes.pop(path, None)

@@ -10,7 +10,6 @@ left lying about holds nothing.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import apsw
@@ -22,6 +21,15 @@ from anycastle.replicator.entry import NO_VERSION, Entry, EntryError, Kind, Vers
 from anycastle.replicator.known_paths import KnownPaths
 from anycastle.replicator.ledger_life import begin_life, own
 from anycastle.replicator.ledger_merge import LedgerMerge
+from anycastle.replicator.ledger_step import (
+    ANCESTORS_MAX,
+    SEQ_MAX,
+    Step,
+    check_entry,
+    note_spent,
+    nothing_new,
+    stays,
+)
 from anycastle.replicator.message import LandedUpto, Mark, Vectors
 from anycastle.replicator.observation import (
     Change,
@@ -32,19 +40,11 @@ from anycastle.replicator.observation import (
     from_key,
     makes_the_same,
     same_bytes,
-    says_the_same,
     to_entry,
 )
 from anycastle.replicator.progress import Progress
 from anycastle.replicator.schema import LedgerError, LedgerHole
 from anycastle.replicator.store import PAGE_ROWS, Row, Store
-
-ANCESTORS_MAX = 10_000
-"""Steps up a parent chain; beyond them an older version is held not to be an ancestor (a kept copy too many)."""
-LAMPORT_MAX = 2**53
-"""No honest journal gets there; beyond it a member could push everybody's numbers out of SQLite's range."""
-SEQ_MAX = 2**32 - 1
-"""Range of the bitmaps of gaps."""
 
 _encoder = msgspec.msgpack.Encoder()
 _conflict_decoder = msgspec.msgpack.Decoder(Conflict)
@@ -69,7 +69,7 @@ class Ledger:
         self._wall = wall
         self._progress = Progress(groups)
         self._known = KnownPaths()
-        self.merge = LedgerMerge(store, self._progress, self._group)
+        self.merge = LedgerMerge(store, self._progress, self._known, self._group)
         self.yielding: set[str] = set()
         """Groups in which what is found on the disk gives way to what others announced: while merging, not later."""
         with store.writing() as (db, _):
@@ -133,20 +133,20 @@ class Ledger:
 
         Nothing is announced for what the ledger has already: content equal to what landed, content equal to the newest
         known (it is taken as landed), a path never known and absent, a folder that waits here for its attributes.
-        A folder that is `insisted` on is announced all the same, while something in it is to stay.
+        What is `insisted` on is announced all the same, where it `stays`.
         """
         assert self._content, "a witness holds no files"
         grp = self._group(group)
         with self._store.writing() as (db, after_commit):
-            step = _Step(group, self._lamport)
+            step = Step(group, self._lamport)
             own, seq, wall = self._store.word(self.member), self.head(group), self._wall()
             entries: list[Entry] = []
             for change in changes:
                 known = place.read(db, grp, change.path)
-                stays = change.path in insisted and _stays(db, grp, change, known)
-                if not stays and _nothing_new(db, grp, change, known, step):
+                kept = change.path in insisted and stays(db, grp, self.member, change, known)
+                if not kept and nothing_new(db, grp, change, known, step):
                     continue
-                if group in self.yielding and known is not None and known.newest.kind is not Kind.ABSENT:
+                if not kept and group in self.yielding and known is not None and known.newest.kind is not Kind.ABSENT:
                     self._give_way(db, grp, change, known, step)
                     continue
                 seq += 1
@@ -162,7 +162,7 @@ class Ledger:
                 place.add_entry(db, grp, own, entry, wall=wall)
                 place.set_newest(db, grp, own, entry, pending=False)
                 place.set_local(db, grp, own, entry, change.fingerprint, pending=False)
-                _note_spent(db, grp, own, entry, (known.origin, known.newest.seq) if known else None)
+                note_spent(db, grp, own, entry, (known.origin, known.newest.seq) if known else None)
                 step.recorded(entry)
                 step.superseded(known)
                 entries.append(entry)
@@ -170,7 +170,7 @@ class Ledger:
             after_commit.append(lambda: self._known.forget(group, [change.path for change in changes]))
         return tuple(entries)
 
-    def _give_way(self, db: apsw.Connection, grp: int, change: Change, known: place.Place, step: "_Step") -> None:
+    def _give_way(self, db: apsw.Connection, grp: int, change: Change, known: place.Place, step: Step) -> None:
         """The newest is to land over what was found, which is kept if it holds other bytes."""
         parent = known.newest.parent
         version = parent if same_bytes(change, known.newest) else Version(0, self.member)
@@ -190,14 +190,14 @@ class Ledger:
         grp = self._group(group)
         waiting: dict[bytes, Entry] = {}
         with self._store.writing() as (db, after_commit):
-            step, wall = _Step(group, self._lamport), self._wall()
+            step, wall = Step(group, self._lamport), self._wall()
             for entry in entries:
                 have = step.detailed.get(entry.origin) or self._progress.detailed(group, entry.origin)
                 if entry.seq <= have:
                     continue
                 if entry.seq != have + 1 and (left_of is None or not left_of[1] <= have < entry.seq <= left_of[2]):
                     raise LedgerHole(group, entry.origin, entry.seq, have + 1)
-                _check(entry, group)
+                check_entry(entry, group)
                 known = place.standing(db, grp, entry.path)
                 origin = self._store.word(entry.origin)
                 place.add_entry(db, grp, origin, entry, wall=wall)
@@ -205,7 +205,7 @@ class Ledger:
                 if known is not None and self._newest_version(known) > entry.version:
                     spent.note(db, grp, origin, entry.seq)
                     continue
-                _note_spent(db, grp, origin, entry, (known.origin, known.seq) if known else None)
+                note_spent(db, grp, origin, entry, (known.origin, known.seq) if known else None)
                 if known is not None and self._is_in_place(db, grp, entry, known):
                     place.adopt(db, grp, origin, entry)
                     continue
@@ -227,7 +227,7 @@ class Ledger:
         """
         grp = self._group(group)
         with self._store.writing() as (db, after_commit):
-            step = _Step(group, self._lamport)
+            step = Step(group, self._lamport)
             for entry, fingerprint in items:
                 known = place.standing(db, grp, entry.path)
                 if known is None or self._newest_version(known) < entry.version:
@@ -257,12 +257,12 @@ class Ledger:
             return NO_VERSION
         return Version(known.local_lamport, self._store.name(known.local_origin))
 
-    def _supersede(self, step: "_Step", known: place.Standing | None) -> None:
+    def _supersede(self, step: Step, known: place.Standing | None) -> None:
         """What was the newest of a path waits no longer."""
         if known is not None and known.pending:
             step.closed.append((self._store.name(known.origin), known.seq))
 
-    def _finish(self, db: apsw.Connection, grp: int, step: "_Step", after_commit: list[Callable[[], None]]) -> None:
+    def _finish(self, db: apsw.Connection, grp: int, step: Step, after_commit: list[Callable[[], None]]) -> None:
         for origin, upto in step.detailed.items():
             word = self._store.word(origin)
             db.execute(
@@ -537,110 +537,3 @@ class Ledger:
         lamport, origin, kind, digest, *key = row
         fingerprint = None if key[0] is None else from_key(tuple(key))
         return Local(Version(lamport, self._store.name(origin)), Kind(kind), digest or b"", fingerprint)
-
-
-@dataclass(slots=True)
-class _Step:
-    """What one transaction changes in the totals, told when it is committed."""
-
-    group: str
-    lamport: int
-    detailed: dict[str, int] = field(default_factory=dict)
-    lamports: dict[str, int] = field(default_factory=dict)
-    opened: list[tuple[str, int]] = field(default_factory=list)
-    closed: list[tuple[str, int]] = field(default_factory=list)
-
-    def recorded(self, entry: Entry) -> None:
-        self.lamport = max(self.lamport, entry.lamport)
-        self.detailed[entry.origin] = entry.seq
-        self.lamports[entry.origin] = max(self.lamports.get(entry.origin, 0), entry.lamport)
-
-    def reached(self, origin: str, after: int, upto: int, detailed: int) -> None:
-        """Nothing is left of a journal between its last entry here and `upto`."""
-        have = self.detailed.get(origin) or detailed
-        if after <= have < upto:
-            self.detailed[origin] = upto
-
-    def superseded(self, known: place.Place | None) -> None:
-        """What was the newest of a path waits no longer."""
-        if known is not None and known.pending:
-            self.closed.append((known.newest.origin, known.newest.seq))
-
-    def tell(self, progress: Progress) -> None:
-        for origin in {*self.detailed, *(origin for origin, _ in self.opened + self.closed)}:
-            progress.advance(
-                self.group,
-                origin,
-                detailed=self.detailed.get(origin, 0),
-                opened=(seq for name, seq in self.opened if name == origin),
-                closed=(seq for name, seq in self.closed if name == origin),
-            )
-
-
-def _nothing_new(db: apsw.Connection, grp: int, change: Change, known: place.Place | None, step: _Step) -> bool:
-    """True when there is nothing to announce; what was learnt all the same is written."""
-    if known is None:
-        return change.kind is Kind.ABSENT
-    if known.local is not None and says_the_same(change, known.local):
-        place.set_fingerprint(db, grp, change.path, change.fingerprint)
-        return True
-    if change.kind is Kind.ABSENT and known.local is None:
-        place.forget_found(db, grp, change.path)
-        return True
-    if not known.pending:
-        return False
-    if says_the_same(change, known.newest):
-        place.set_local(db, grp, known.origin, known.newest, change.fingerprint, pending=False)
-        step.superseded(known)
-        return True
-    landed = _landed_unnoticed(db, grp, change, known)
-    if landed is not None:
-        place.set_local(db, grp, *landed, change.fingerprint, pending=True)
-        return True
-    # A folder made on the way to something in it: its own entry is here and will set its attributes.
-    return known.local is None and change.kind is Kind.FOLDER and known.newest.kind is Kind.FOLDER
-
-
-def _stays(db: apsw.Connection, grp: int, change: Change, known: place.Place | None) -> bool:
-    """A folder here, where the newest entry wants none, while others want something in it: somebody put that there
-    without knowing that the folder was to go. Both cannot be; the folder wins, and no bytes of either are lost.
-    """
-    wants_none = known is not None and known.pending and known.newest.kind is not Kind.FOLDER
-    return wants_none and change.kind is Kind.FOLDER and place.is_wanted_below(db, grp, change.path)
-
-
-def _note_spent(db: apsw.Connection, grp: int, origin: int, entry: Entry, before: tuple[int, int] | None) -> None:
-    """What the entry supersedes, (origin, seq), may go one day, and so may the entry itself if it is a delete."""
-    if before is not None:
-        spent.note(db, grp, *before)
-    if entry.kind is Kind.ABSENT:
-        spent.note(db, grp, origin, entry.seq)
-
-
-def _landed_unnoticed(db: apsw.Connection, grp: int, change: Change, known: place.Place) -> tuple[int, Entry] | None:
-    """An entry that the newest replaced, and that is what is on the disk: landed by us just before a crash.
-
-    Announced as a change, it would come back over the newest, everywhere.
-    """
-    oldest = known.local.version if known.local is not None else NO_VERSION
-    version = known.newest.parent
-    for _ in range(ANCESTORS_MAX):
-        if version <= oldest or (found := place.by_version(db, grp, version)) is None:
-            return None
-        if says_the_same(change, found[1]):
-            return found
-        if found[1].parent >= version:
-            return None
-        version = found[1].parent
-    return None
-
-
-def _check(entry: Entry, group: str) -> None:
-    """Raises EntryError for an entry that cannot have been made by an honest member."""
-    check_path(entry.path)
-    if entry.group != group:
-        raise EntryError(f"an entry of group {entry.group} came as one of {group}")
-    if not 0 < entry.lamport <= LAMPORT_MAX or entry.seq > SEQ_MAX:
-        raise EntryError(f"journal {group}/{entry.origin}: lamport {entry.lamport} or seq {entry.seq} is out of range")
-    if entry.parent >= entry.version:
-        raise EntryError(f"journal {group}/{entry.origin}: entry {entry.seq} is not newer than what it replaces")

@@ -3,7 +3,7 @@
 Law: that a merge is under way is durable, so a crash in the middle begins it again and never leaves it half done.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import apsw
 import msgspec
@@ -11,16 +11,19 @@ from pyroaring import BitMap
 
 from anycastle.replicator import place, spent
 from anycastle.replicator.entry import Kind
+from anycastle.replicator.known_paths import KnownPaths
 from anycastle.replicator.progress import Progress
+from anycastle.replicator.schema import set_fact
 from anycastle.replicator.store import PAGE_ROWS, Store
 
 
 class LedgerMerge:
     """`Ledger.merge`. Writes are under the store's lock, like the ledger's own."""
 
-    def __init__(self, store: Store, progress: Progress, group: Callable[[str], int]) -> None:
+    def __init__(self, store: Store, progress: Progress, known: KnownPaths, group: Callable[[str], int]) -> None:
         self._store = store
         self._progress = progress
+        self._known = known
         self._group = group
 
     def under_way(self, group: str) -> bool:
@@ -33,7 +36,7 @@ class LedgerMerge:
 
     def end(self, group: str) -> None:
         with self._store.writing() as (db, _):
-            db.execute("INSERT OR REPLACE INTO fact(key, value) VALUES (?, ?)", (f"ledger.merged.{group}", b"1"))
+            set_fact(db, f"ledger.merged.{group}", b"1")
 
     def leave_out(self, group: str, patterns: tuple[str, ...]) -> None:
         """What was left out under other patterns is to be looked at again: it may belong here now."""
@@ -47,12 +50,15 @@ class LedgerMerge:
                 after_commit.append(
                     lambda name=name, seq=seq: self._progress.advance(group, name, opened=(seq,))  # type: ignore[misc]
                 )
-            db.execute("INSERT OR REPLACE INTO fact(key, value) VALUES (?, ?)", (key, said))
+            set_fact(db, key, said)
 
     def compact(self, group: str, origin: str, after: int, upto: int) -> tuple[int, int]:
         """One page of what nobody needs any more of a journal: (how far it came, how many entries went)."""
-        with self._store.writing(durable=False) as (db, _):
-            return spent.compact(db, self._group(group), self._store.word(origin), after, upto, PAGE_ROWS)
+        with self._store.writing(durable=False) as (db, after_commit):
+            word = self._store.word(origin)
+            reached, gone, paths = spent.compact(db, self._group(group), word, after, upto, PAGE_ROWS)
+            after_commit.append(lambda: self._known.forget(group, paths))
+        return reached, gone
 
     def alive(self, group: str, origin: str, after: int, upto: int) -> tuple[Mapping[str, int], BitMap]:
         """Which entries of a stretch are the newest of a path that is there; and all that was recorded by then."""
@@ -70,7 +76,7 @@ class LedgerMerge:
         )
         return [path for path, seq in rows if seq not in alive]
 
-    def bury(self, group: str, paths: Iterable[bytes]) -> None:
+    def bury(self, group: str, paths: Collection[bytes]) -> None:
         """Their deletes were compacted at the others: the newest entry of each becomes the delete, to be landed."""
         grp = self._group(group)
         with self._store.writing() as (db, after_commit):
@@ -82,6 +88,7 @@ class LedgerMerge:
                     after_commit.append(
                         lambda name=name, seq=seq: self._progress.advance(group, name, opened=(seq,))  # type: ignore[misc]
                     )
+            after_commit.append(lambda: self._known.forget(group, paths))
 
     def _bury(self, db: apsw.Connection, grp: int, known: place.Place) -> None:
         entry = known.newest

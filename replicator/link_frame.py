@@ -127,6 +127,7 @@ def _check(message: Message) -> None:
             _check_seq(message.incarnation, "incarnation", least=0)
             for life in (*message.lives, *message.knows.values()):
                 _check_seq(life, "life", least=0)
+            _check_vectors(message.told)
         case LeaseRequest():
             _check_number(message.sent, "sent")
             _check_seq(message.incarnation, "incarnation", least=0)

@@ -1,9 +1,9 @@
 """A member that has forgotten what it recorded: when it may vote again (docs/protocol.md, "A lost ledger").
 
 Laws: a fence may count on what this member acknowledged before it forgot. So it gives no lease and is not current until
-it has recorded all that so many others had recorded that every majority without it holds one of them; asked only when
-nobody counts its old acknowledgements any more. It adds to its own journal only when all others were heard: what it
-once announced may be known to a single one.
+it has recorded all that so many voting others had recorded that every majority holds one of them, or all that all
+others had; asked only when nobody counts its old acknowledgements any more. It adds to its own journal only when all
+others were heard: what it once announced may be known to a single one.
 """
 
 from collections.abc import Mapping
@@ -12,20 +12,18 @@ from anycastle.replicator.fence import Rosters, covers, majority, stretched
 from anycastle.replicator.message import Vectors
 from anycastle.replicator.settings import Lease
 
-LINK_SECONDS_MAX = 5.0
-"""From a handshake to the moment when the link counts as up (`LinkSettings.hello_timeout_seconds`)."""
-
 
 class Memory:
     """Of one member, in one life."""
 
     def __init__(self, *, member: str, rosters: Rosters, lease: Lease, forgot: str, now: float) -> None:
-        """`forgot`: "new" for a ledger that is new, "resync" for one that an operator brings back, else empty."""
+        """`forgot`: "new" for a ledger that is new, otherwise why this one does not hold all; empty when it does."""
         self._member = member
         self._rosters = tuple(roster for roster in rosters if member in roster)
         self._others = frozenset().union(*rosters) - {member}
         self._lease = lease
         self._heard: dict[str, Vectors] = {}
+        self._voters: set[str] = set()
         self._strangers: set[str] = set()
         self._votes = self._whole = True
         if forgot:
@@ -36,24 +34,30 @@ class Memory:
         self._new = new
         self._votes = self._whole = not self._others
         self._heard.clear()
-        wait = self._lease.term_seconds + LINK_SECONDS_MAX
-        self._ask_from = stretched(now, wait, drift=self._lease.drift)
+        self._voters.clear()
+        self._ask_from = stretched(now, self._lease.term_seconds, drift=self._lease.drift)
 
     def met(self, member: str, *, knew: bool) -> None:
         """A link is up. `knew`: the member remembers a ledger of ours that is not this one."""
         if not knew:
             self._strangers.add(member)
 
-    def answered(self, member: str, sent: float, recorded: Vectors) -> None:
-        """What a member had recorded, later than `sent` on our clock."""
-        if not self._whole and sent >= self._ask_from:
-            self._heard[member] = recorded
+    def answered(self, member: str, sent: float, recorded: Vectors, *, votes: bool) -> None:
+        """What a member had recorded, later than `sent` on our clock. `votes`: it had not forgotten anything itself.
+
+        The first answer is enough: later ones would be ahead of us for as long as others write.
+        """
+        if self._whole or sent < self._ask_from or (member in self._heard and (member in self._voters or not votes)):
+            return
+        self._heard[member] = recorded
+        if votes:
+            self._voters.add(member)
 
     def votes(self, mine: Mapping[str, Mapping[str, int]]) -> bool:
         """Whether this member may give leases and be current; once true, it stays."""
         if not self._votes:
             known = self._known(mine)
-            self._votes = all(self._enough(known, roster) for roster in self._rosters)
+            self._votes = self._others <= known or all(self._enough(known, roster) for roster in self._rosters)
         return self._votes
 
     def whole(self, mine: Mapping[str, Mapping[str, int]]) -> bool:
@@ -73,8 +77,8 @@ class Memory:
         }
 
     def _enough(self, known: set[str], roster: frozenset[str]) -> bool:
-        others = roster - {self._member}
-        return len(known & others) >= min(len(others), len(roster) - majority(roster) + 1)
+        """A fence has a majority, so of so many one was in it; and who votes holds what it acknowledged."""
+        return len(known & self._voters & roster) >= len(roster) - majority(roster) + 1
 
     def reason(self, mine: Mapping[str, Mapping[str, int]]) -> str:
         """Why it does not vote, for people; the empty string when it does."""

@@ -184,7 +184,8 @@ class Merge:
             while not last:
                 page = await self._listing(member, group, origin, after)
                 await self._until(lambda page=page: self._holds(page.recorded))  # type: ignore[misc]
-                dead = await self._disk.do(ledger.merge.dead, group, origin, after, page.upto, page.alive())
+                upto = min(page.upto, page.recorded.get(origin, 0))  # of what lies beyond it cannot tell
+                dead = await self._disk.do(ledger.merge.dead, group, origin, after, upto, page.alive())
                 for start in range(0, len(dead), BURY_AT_ONCE):
                     part = dead[start : start + BURY_AT_ONCE]
                     await self._ledger_thread.do(ledger.merge.bury, group, part)

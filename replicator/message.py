@@ -30,6 +30,8 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     """The last life that the sender met of each member."""
     forgot: bool = False
     """The sender knows that its ledger does not hold all that it once acknowledged."""
+    told: dict[str, dict[str, int]] = {}
+    """What the receiver, in the sender's memory, must have recorded at least (`Controller.told`)."""
 
 
 class LeaseRequest(msgspec.Struct, frozen=True, tag="lease?"):

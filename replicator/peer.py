@@ -263,6 +263,7 @@ class Links:
         try:
             async with self._open_session().get(
                 self._url(member, listing_path(group, origin, after)),
+                ssl=self._client_ssl,
                 server_hostname=server_name(member),
                 timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS, sock_read=FETCH_SILENCE_SECONDS),
             ) as response:
@@ -394,7 +395,7 @@ class Links:
         """Everything from the Hello to the end of one link."""
         fault, reason = "", "this member stops"
         try:
-            ours = self.acquaintance.greet(self._hello) if self.acquaintance is not None else self._hello
+            ours = self.acquaintance.greet(self._hello, link.member) if self.acquaintance is not None else self._hello
             hello = await link.open(ours, self._fault)
             self._up(link, hello)
             reason = await link.run(lambda message: self._receive(link, message))

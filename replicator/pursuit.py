@@ -42,9 +42,8 @@ class Pursuit:
         self._acks: dict[Journal, Acks] = {}
         self._open: dict[Journal, _Open] = {}
 
-    def met(self, member: str, *, now: float) -> None:
+    def met(self, member: str) -> None:
         """A new link: what the member acknowledged in an earlier life counts no more, it is asked again."""
-        self._answered[member] = now
         for acks in self._acks.values():
             acks.drop(member)
 
@@ -78,6 +77,7 @@ class Pursuit:
     def forget(self) -> None:
         """The clock failed us: what we computed with it is void."""
         self._acks.clear()
+        self._answered.clear()
         for fence in self._open.values():
             fence.asked_at = -math.inf
 

@@ -112,7 +112,13 @@ class Replica:
         )
         others = sorted(frozenset().union(*rosters) - {settings.member})
         self._courier = Courier(others, ledger, threads=self._read_threads, body=self._small_body)
-        self.acquaintance = Acquaintance(settings.member, frozenset(others), ledger)
+        self.acquaintance = Acquaintance(
+            settings.member,
+            frozenset(others),
+            ledger,
+            told=self.controller.told,
+            forget=lambda: self.feed(e.Forgot()),
+        )
         self.compaction = Compaction(
             ledger,
             self._ledger_thread,
@@ -201,6 +207,9 @@ class Replica:
                 self._unlinked.pop(member, None)
             case e.LinkDown(member=member):
                 self._unlinked[member] = self._clock.now()
+            case e.Forgot():
+                for content in self.contents.values():
+                    content.settle.forbid_journal()
             case _:
                 pass
         for command in self.controller.step(event, now=self._clock.now()):
@@ -219,7 +228,7 @@ class Replica:
                 self._note()
             case e.CurrencyMoved(group, reason):
                 if not reason and (content := self.contents.get(group)):
-                    content.became_current()
+                    content.journal_if_whole()
                 self._note()
             case e.PeerLanded(member, group):
                 if content := self.contents.get(group):
@@ -227,6 +236,8 @@ class Replica:
                 self._note()
             case e.Remembered():
                 self._recorder.ask(command)
+                for content in self.contents.values():
+                    content.journal_if_whole()
             case e.Compact():
                 self.compaction.ask(command)
             case e.GossipReceived(member, payload):
@@ -255,8 +266,7 @@ class Replica:
     async def resync(self, groups: Sequence[str]) -> None:
         """Compare what is here with what the others have, as at first contact; returns when it has begun for good."""
         if self.acquaintance.disowned:
-            await self._ledger_thread.do(self.ledger.put, "forgot", b"resync")
-            self.acquaintance.disowned = ""
+            await self._ledger_thread.do(self.acquaintance.resync)
             self.feed(e.Forgot())
             groups = tuple(self.contents)
         for group in groups:

@@ -117,6 +117,11 @@ class Settle:
     def allow_journal(self) -> None:
         """Our own journal is whole: from now on changes may be added to it."""
         self._may_journal.set()
+        self._wake.set()
+
+    def forbid_journal(self) -> None:
+        """It may not be whole after all: nothing is added before `allow_journal`."""
+        self._may_journal.clear()
 
     def close(self) -> None:
         self.sight.close()
@@ -147,10 +152,10 @@ class Settle:
             self.looks.unscanned.add(folder)
             self.look((folder,))
 
-    def insist(self, folder: bytes) -> None:
-        """A folder was to go, and holds something: announce it anew, where what it holds is meant to stay."""
-        self._insisted.add(folder)
-        self.look((folder,))
+    def insist(self, path: bytes) -> None:
+        """What is there cannot give way to the newest entry: announce it anew, where the ledger agrees (`stays`)."""
+        self._insisted.add(path)
+        self.look((path,))
 
     def wake(self) -> None:
         """A landing ended: what was left alone for it can be looked at."""
@@ -330,11 +335,11 @@ class Settle:
         return self._looking, self._again, self._dirty
 
     async def _settle(self) -> None:
-        await self._may_journal.wait()
         while True:
+            await self._may_journal.wait()
             await self._wake.wait()
             self._wake.clear()
-            while self._again or self._dirty:
+            while (self._again or self._dirty) and self._may_journal.is_set():
                 fresh = bool(self._dirty)
                 self._looking = self._next_round()
                 seen = await self._observe(list(self._looking))

@@ -23,11 +23,13 @@ def note(db: apsw.Connection, grp: int, origin: int, seq: int) -> None:
     db.execute("INSERT OR IGNORE INTO spent(grp, origin, seq) VALUES (?, ?, ?)", (grp, origin, seq))
 
 
-def compact(db: apsw.Connection, grp: int, origin: int, after: int, upto: int, limit: int) -> tuple[int, int]:
-    """One page of one journal: (how far it came, how many entries went)."""
+def compact(
+    db: apsw.Connection, grp: int, origin: int, after: int, upto: int, limit: int
+) -> tuple[int, int, list[bytes]]:
+    """One page of one journal: (how far it came, how many entries went, the paths that went altogether)."""
     rows: list[tuple[Any, ...]] = db.execute(_CANDIDATES, (grp, origin, after, upto, limit)).fetchall()
     reached: int = rows[-1][0] if rows else upto
-    gone = 0
+    gone, paths = 0, []
     for seq, path, placed, pending, newest, kind in rows:
         if placed and pending:
             continue  # what is on the disk here may be this, or may stem from it
@@ -35,7 +37,8 @@ def compact(db: apsw.Connection, grp: int, origin: int, after: int, upto: int, l
             if kind != Kind.ABSENT:
                 continue
             db.execute("DELETE FROM place WHERE grp = ? AND path = ?", (grp, path))
+            paths.append(path)
         db.execute("DELETE FROM spent WHERE grp = ? AND origin = ? AND seq = ?", (grp, origin, seq))
         db.execute("DELETE FROM entry WHERE grp = ? AND origin = ? AND seq = ?", (grp, origin, seq))
         gone += 1
-    return (reached if len(rows) == limit else upto), gone
+    return (reached if len(rows) == limit else upto), gone, paths

@@ -48,6 +48,12 @@ class Stable:
         self._done: dict[str, Cut] = {group: {} for group in groups}
         self._tried_at: dict[str, float] = {}
 
+    def met(self, member: str) -> None:
+        """A new link: its ledger may be another one, so it has to say anew how far it is, for every cut to come."""
+        for group in self._proposals:
+            self._passed.pop((member, group), None)
+            self._proposals[group] = None
+
     def landed(self, member: str, group: str, landed: Mapping[str, LandedUpto]) -> None:
         """A site told what it has landed."""
         if member in self._sites:

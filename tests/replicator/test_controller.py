@@ -36,11 +36,12 @@ def controller(**changes: Any) -> Controller:
 
 
 def linked(now: float = QUIET, **changes: Any) -> Controller:
-    """With links to both others, who said that they hold nothing."""
+    """With links to both others, who said that they hold nothing, and answered without vouching for any group."""
     one = controller(**changes)
     for member in ("nyc", "sgp"):
         one.step(e.LinkUp(member, 1), now=now)
         one.step(e.Received(member, request()), now=now)
+        one.step(e.Received(member, grant(now, {})), now=now)
     return one
 
 
@@ -95,10 +96,12 @@ def test_what_was_said_does_not_change_afterwards() -> None:
 
 def test_one_message_makes_every_group_current_and_no_group_waits_for_another() -> None:
     one = linked()
-    assert one.currency("g", now=QUIET) == "1 of 2 votes needed: nyc gave no lease; sgp gave no lease"
+    assert (
+        one.currency("g", now=QUIET) == "1 of 2 votes needed: nyc does not know the group; sgp does not know the group"
+    )
     commands = hear(one, "nyc", grant(QUIET, {"g": {"sgp": 1000}, "h": {}, "other": {"x": 5}}))
     assert [c for c in commands if isinstance(c, e.CurrencyMoved)] == [
-        e.CurrencyMoved("g", "1 of 2 votes needed: nyc knows more: sgp 0 of 1000; sgp gave no lease"),
+        e.CurrencyMoved("g", "1 of 2 votes needed: nyc knows more: sgp 0 of 1000; sgp does not know the group"),
         e.CurrencyMoved("h", ""),
     ]
     assert one.currency_until("h", now=QUIET) == QUIET + 3.0 * 0.98

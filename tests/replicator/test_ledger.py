@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from pyroaring import BitMap
 
 from anycastle.replicator.entry import NO_VERSION, Entry, EntryError, Kind, Version
-from anycastle.replicator.ledger import LAMPORT_MAX, Ledger
+from anycastle.replicator.ledger import Ledger
+from anycastle.replicator.ledger_step import LAMPORT_MAX
 from anycastle.replicator.message import Mark
 from anycastle.replicator.observation import Change, Conflict, makes_the_same
 from anycastle.replicator.schema import LedgerError, LedgerHole

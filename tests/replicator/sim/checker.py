@@ -22,20 +22,30 @@ class Checker:
         self.gave_up = 0
         self._floor: dict[bytes, tuple[Version, str]] = {}
         self._versions: dict[bytes, Version] = {}
+        self._deletes: set[Version] = set()
 
     def floor(self, path: bytes) -> tuple[Version, str]:
         """What a request that begins now must at least see, and who saw it."""
         return self._floor.get(path, (NO_VERSION, "nobody"))
 
-    def journaled(self, content: bytes, version: Version) -> None:
-        """Content got its version. Old bytes that come back as a new version keep the old one: that is the fault."""
-        self._versions.setdefault(content, version)
+    def journaled(self, content: bytes | None, version: Version, *, found: bool = False) -> None:
+        """Content got its version. Old bytes that come back as a new version keep the old one: that is the fault.
+
+        But not what was `found` by a member without a ledger, which takes it for new, as a person would.
+        """
+        if content is None:
+            self._deletes.add(version)
+        elif found:
+            self._versions[content] = version
+        else:
+            self._versions.setdefault(content, version)
 
     def served(self, path: bytes, content: bytes | None, absent_since: Version, floor: tuple[Version, str], who: str):
         """A site answered with what is on its disk; `absent_since` is the tombstone it has landed, when nothing is."""
         self.reads += 1
         if content is None:
-            version = absent_since
+            # A delete that everybody has done is forgotten; then nothing there is as good as the delete.
+            version = max(absent_since, floor[0] if floor[0] in self._deletes else NO_VERSION)
         elif content in self._versions:
             version = self._versions[content]
         else:

@@ -1,37 +1,65 @@
 """What a simulated member keeps over a crash: its ledger and its tree, as small as they can be and still be true."""
 
+import copy
 from dataclasses import dataclass, field
 
+import msgspec
 from pyroaring import BitMap
 
 from anycastle.replicator.entry import NO_VERSION, Entry, Kind, Version
 from anycastle.replicator.feed import common_folder
 from anycastle.replicator.message import LandedUpto, Mark, Vectors
+from tests.replicator.sim.checker import Violation
 
 GROUP = "g"
 
 
 @dataclass(slots=True)
 class Disk:
-    """Changed only at the moment when a change becomes durable."""
+    """Changed only at the moment when a change becomes durable. Also what `Acquaintance` asks of a ledger."""
 
     member: str
     incarnation: int = 0
     lamport: int = 0
-    journals: dict[str, list[Entry]] = field(default_factory=dict)
+    journals: dict[str, dict[int, Entry]] = field(default_factory=dict)
+    heads: dict[str, int] = field(default_factory=dict)
+    """How far each journal was recorded: what was compacted is gone from `journals`, and counts."""
     marks: list[Mark] = field(default_factory=list)
     fenced: dict[str, int] = field(default_factory=dict)
     newest: dict[bytes, Entry] = field(default_factory=dict)
     local: dict[bytes, tuple[Version, bytes | None]] = field(default_factory=dict)
     pending: dict[bytes, Entry] = field(default_factory=dict)
     files: dict[bytes, bytes] = field(default_factory=dict)
-    """The tree: path -> content."""
+    """The tree: path -> content. All but this is the ledger."""
+    merged: bool = False
+    lives: tuple[int, ...] = ()
+    facts: dict[str, bytes] = field(default_factory=dict)
+
+    def get(self, key: str) -> bytes | None:
+        return self.facts.get(key)
+
+    def put(self, key: str, value: bytes) -> None:
+        self.facts[key] = value
+
+    def backup(self) -> "Disk":
+        """The ledger as it is now."""
+        return copy.deepcopy(self)
+
+    def put_back(self, backup: "Disk | None") -> "Disk":
+        """The disk with an older ledger, or none, and the tree as it is. No two lives have one number."""
+        found = copy.deepcopy(backup) if backup is not None else Disk(self.member, facts={"forgot": b"new"})
+        found.files, found.incarnation = self.files, self.incarnation
+        return found
 
     def head(self, origin: str) -> int:
-        return len(self.journals.get(origin, ()))
+        return self.heads.get(origin, 0)
+
+    def stretch(self, origin: str, after: int, upto: int) -> tuple[Entry, ...]:
+        """All that is left of it."""
+        return tuple(e for seq, e in sorted(self.journals.get(origin, {}).items()) if after < seq <= upto)
 
     def detailed(self) -> Vectors:
-        return {GROUP: {origin: len(entries) for origin, entries in self.journals.items() if entries}}
+        return {GROUP: {origin: head for origin, head in self.heads.items() if head}}
 
     def recorded(self) -> Vectors:
         vectors = self.detailed()
@@ -50,15 +78,16 @@ class Disk:
         return self.files.get(path) == (self.local[path][1] if path in self.local else None)
 
     def _note(self, entry: Entry) -> None:
-        self.journals.setdefault(entry.origin, []).append(entry)
+        self.journals.setdefault(entry.origin, {})[entry.seq] = entry
+        self.heads[entry.origin] = entry.seq
         self.lamport = max(self.lamport, entry.lamport)
         known = self.newest.get(entry.path)
         if known is None or entry.version > known.version:
             self.newest[entry.path] = entry
             self.pending[entry.path] = entry
 
-    def journal(self, paths: set[bytes]) -> list[Entry]:
-        """Look at paths; what changed becomes an entry."""
+    def journal(self, paths: set[bytes], *, yielding: bool = False) -> list[Entry]:
+        """Look at paths; what changed becomes an entry. `yielding`: what others announced goes over what is found."""
         made = []
         for path in sorted(paths):
             if self.as_recorded(path):
@@ -67,6 +96,11 @@ class Disk:
             landed = self.landed_before(path, content)
             if landed is not None:  # We put it there, and crashed before the ledger said so.
                 self.land_recorded(landed)
+                continue
+            known = self.newest.get(path)
+            if yielding and known is not None and known.kind is not Kind.ABSENT:
+                self.local[path] = (NO_VERSION, content)
+                self.pending[path] = known
                 continue
             kind = Kind.ABSENT if content is None else Kind.FILE
             seq, lamport = self.head(self.member) + 1, self.lamport + 1
@@ -82,20 +116,53 @@ class Disk:
         found = [
             entry
             for origin, entries in self.journals.items()
-            for entry in entries
-            if origin != self.member
+            for entry in entries.values()
+            if (origin != self.member or path not in self.local)
             and entry.path == path
             and entry.digest == (content or b"")
             and (content is not None or entry.version > self.local_version(path))
         ]
         return max(found, key=lambda entry: entry.version, default=None)
 
-    def record(self, entries: tuple[Entry, ...]) -> None:
+    def record(self, entries: tuple[Entry, ...], after: int, upto: int, origin: str) -> None:
+        """All that is left of `after` < seq ≤ `upto`."""
         for entry in entries:
+            here = self.journals.get(origin, {}).get(entry.seq)
+            if here is not None and here != entry:
+                raise Violation(f"{self.member} has {here} and is sent {entry}: two entries of one number")
             head = self.head(entry.origin)
-            assert entry.seq <= head + 1, f"a hole in the ledger of {self.member}: {entry.seq} after {head}"
-            if entry.seq == head + 1:
+            assert after <= head, f"a hole in the ledger of {self.member}: {after} after {head}"
+            if entry.seq > head:
                 self._note(entry)
+        if after <= self.head(origin) < upto:
+            self.heads[origin] = upto
+
+    def compact(self, upto: dict[str, int]) -> None:
+        """As `replicator/spent.py`: superseded entries go, and deletes that are done here."""
+        for origin, cut in upto.items():
+            for seq, entry in list(self.journals.get(origin, {}).items()):
+                path = entry.path
+                if seq > cut or path in self.pending:
+                    continue
+                if self.newest.get(path) == entry:
+                    if entry.kind is not Kind.ABSENT:
+                        continue
+                    del self.newest[path]
+                    self.local.pop(path, None)
+                del self.journals[origin][seq]
+
+    def alive(self) -> tuple[dict[str, int], set[tuple[str, int]]]:
+        """What `Listing` tells, in one page."""
+        found = {(e.origin, e.seq) for e in self.newest.values() if e.kind is not Kind.ABSENT}
+        return self.detailed()[GROUP], found
+
+    def bury(self, recorded: dict[str, int], alive: set[tuple[str, int]]) -> None:
+        """What another deleted, whose delete was compacted."""
+        for path, entry in self.newest.items():
+            known = entry.seq <= recorded.get(entry.origin, 0)
+            if known and entry.kind is not Kind.ABSENT and (entry.origin, entry.seq) not in alive:
+                self.newest[path] = msgspec.structs.replace(entry, kind=Kind.ABSENT, digest=b"")
+                self.pending[path] = self.newest[path]
 
     def land_recorded(self, entry: Entry) -> None:
         """The ledger learns that the tree holds this entry."""
@@ -104,7 +171,7 @@ class Disk:
             del self.pending[entry.path]
 
     def landed_upto(self) -> dict[str, LandedUpto]:
-        gaps: dict[str, BitMap] = {origin: BitMap() for origin in self.journals}
+        gaps: dict[str, BitMap] = {origin: BitMap() for origin in self.heads}
         for entry in self.pending.values():
             gaps[entry.origin].add(entry.seq)
         return {

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from anycastle.replicator import event as e
 from anycastle.replicator import gate
+from anycastle.replicator.acquaintance import Acquaintance
 from anycastle.replicator.controller import Controller
 from anycastle.replicator.entry import NO_VERSION, Entry, Kind, Version
 from anycastle.replicator.message import Entries
@@ -42,7 +43,8 @@ class Member:
         self.world = world
         self.name = name
         self.witness = witness
-        self.disk = Disk(name)
+        self.disk = Disk(name, facts={"forgot": b"new"})
+        self.backup: Disk | None = None
         self.up = False
         self.paused_until = 0.0
         self.rate = 1.0
@@ -58,6 +60,7 @@ class Member:
         if reboot:
             self.offset = -self.world.t * self.rate
         self.disk.incarnation += 1
+        self.disk.lives = (*self.disk.lives, self.world.life())
         self.up = True
         self.scanned = False
         self.rosters = rosters
@@ -66,6 +69,8 @@ class Member:
         self._dirty: set[bytes] = set()
         self._landing: set[bytes] = set()
         self._renamed: set[bytes] = set()
+        self._may_journal = self._yielding = False
+        self.merging = not self.witness and not self.disk.merged
         self.world.tell(self.name, f"starts #{self.disk.incarnation}, rosters {[sorted(r) for r in rosters]}")
         self.controller = Controller(
             member=self.name,
@@ -78,8 +83,22 @@ class Member:
             fenced={GROUP: dict(self.disk.fenced)},
             marks=self.disk.uncovered(),
             limits=self.world.profile.feed,
+            sites=self.world.sites(),
+            forgot=(self.disk.get("forgot") or b"").decode(),
             now=self.now(),
         )
+        others = frozenset().union(*rosters) - {self.name}
+        self.acquaintance = Acquaintance(
+            self.name,
+            others,
+            self.disk,
+            told=self.controller.told,
+            forget=lambda: self.feed(e.Forgot()),
+        )
+        self._heard = dict.fromkeys(sorted(others), self.world.t)
+        self._absent: frozenset[str] = frozenset()
+        if self.merging:
+            self.feed(e.Merging(GROUP, True, comparing=bool(self.disk.files)))
         self.later(0.0, self._tick)
         if not self.witness:
             self.later(self.world.profile.scan_seconds, self._scan)
@@ -112,6 +131,9 @@ class Member:
 
     def _tick(self) -> None:
         self.feed(e.Tick())
+        self._note_absent()
+        if self.merging:
+            self._merge()
         self.later(self.world.profile.tick_seconds, self._tick)
 
     # The controller and what it commands.
@@ -120,6 +142,8 @@ class Member:
         story = self.world.story
         if story.told:
             story.event(self.world.t, self.name, event)
+        if isinstance(event, e.Forgot):
+            self._may_journal = False
         for command in self.controller.step(event, now=self.now()):
             if story.told:
                 story.command(self.world.t, self.name, command)
@@ -130,17 +154,25 @@ class Member:
             case e.Send():
                 self.world.send(self.name, command.member, command.message)
             case e.SendEntries():
-                entries = self.disk.journals.get(command.origin, [])[command.after : command.upto]
-                self.world.send(self.name, command.member, Entries(GROUP, command.origin, tuple(entries)))
+                upto = min(command.upto, self.disk.head(command.origin))
+                left = self.disk.stretch(command.origin, command.after, upto)
+                if command.after < upto:
+                    message = Entries(GROUP, command.origin, left, after=command.after, upto=upto)
+                    self.world.send(self.name, command.member, message)
             case e.Record():
                 self.durably(self._record, command)
             case e.RecordMark():
                 self.durably(self._record_mark, command)
             case e.StoreFenced():
                 self.durably(self._store_fenced, command)
-            case (
-                e.FenceMoved() | e.CurrencyMoved() | e.PeerLanded() | e.GossipReceived() | e.Compact() | e.Remembered()
-            ):
+            case e.Compact():
+                self.durably(self._compact, command)
+            case e.Remembered():
+                self.durably(self.disk.put, "forgot", b"")
+                self._journal_if_whole()
+            case e.CurrencyMoved():
+                self._journal_if_whole()
+            case e.FenceMoved() | e.PeerLanded() | e.GossipReceived():
                 pass
             case _:
                 assert_never(command)
@@ -160,7 +192,7 @@ class Member:
             do(*args)
 
     def _record(self, command: e.Record) -> None:
-        self.disk.record(command.entries)
+        self.disk.record(command.entries, command.after, command.upto, command.origin)
         self.feed(e.Recorded(GROUP, command.origin, self.disk.head(command.origin)))
         self._after_change()
 
@@ -172,6 +204,78 @@ class Member:
 
     def _store_fenced(self, command: e.StoreFenced) -> None:
         self.disk.fenced[command.origin] = max(command.upto, self.disk.fenced.get(command.origin, 0))
+
+    def _compact(self, command: e.Compact) -> None:
+        self.disk.compact(dict(command.upto))
+        self.world.tell(self.name, f"compacts {dict(command.upto)}")
+
+    # Members that come, go, and come back.
+
+    def _note_absent(self) -> None:
+        """As `Compaction`, whose notes are on the disk."""
+        for member in self._heard:
+            if self.world.linked(self.name, member):
+                self._heard[member] = self.world.t
+        retention = self.world.profile.retention_seconds
+        absent = frozenset(member for member, at in self._heard.items() if self.world.t - at > retention)
+        if absent != self._absent:
+            self._absent = absent
+            self.feed(e.Absent(GROUP, absent))
+
+    def _journal_if_whole(self) -> None:
+        """As `Content.journal_if_whole`."""
+        if not self.merging and self.may_journal() and not self.controller.currency(GROUP, now=self.now()):
+            self._may_journal = True
+            self.durably(self._journal)
+
+    def may_journal(self) -> bool:
+        return self.controller.remembers()
+
+    def resync(self) -> None:
+        """What an operator does about a ledger that was put back, or a member that was away for too long."""
+        self.world.tell(self.name, "anycastle resync")
+        if self.acquaintance.disowned:
+            self.acquaintance.resync()
+            self.feed(e.Forgot())
+        self.disk.merged, self.merging, self._may_journal = False, True, False
+        self.feed(e.Merging(GROUP, True, comparing=bool(self.disk.files)))
+
+    def _merge(self) -> None:
+        """As `Merge`: it looks again with each tick."""
+        if not self.may_journal() or self.controller.currency(GROUP, now=self.now()):
+            return
+        if not self._may_journal:
+            if not self._bury_dead():
+                return
+            self._may_journal = self._yielding = True
+            self._dirty |= set(self.disk.files) | set(self.disk.local) | set(self.disk.pending)
+            self.durably(self._journal)
+            self.durably(self._compared)
+        linked = [name for name in self._heard if self.world.linked(self.name, name)]
+        if all(self.controller.covers_peer(name, GROUP) for name in linked):
+            self.durably(self._merged)
+
+    def _compared(self) -> None:
+        self._yielding = False
+
+    def _merged(self) -> None:
+        if self.merging:
+            self.disk.merged, self.merging = True, False
+            self.feed(e.Merging(GROUP, False))
+
+    def _bury_dead(self) -> bool:
+        """Whether what others know to be dead is; a listing takes no time here."""
+        if not self.disk.local:
+            return True
+        linked = [name for name in self._heard if self.world.linked(self.name, name)]
+        able = [name for name in linked if self.controller.peer_comparing(name, GROUP) is False]
+        for name in able:
+            recorded, alive = self.world.members[name].disk.alive()
+            if all(self.disk.head(origin) >= seq for origin, seq in recorded.items()):
+                self.disk.bury(recorded, alive)
+                self._after_change()
+                return True
+        return bool(linked) and not able and all(self.controller.peer_comparing(name, GROUP) for name in linked)
 
     def _after_change(self) -> None:
         if self.witness:
@@ -192,6 +296,9 @@ class Member:
             self._notice({path})
             self.later(self.world.landing_delay(), self._land, path)
         elif entry.kind is Kind.FILE and not self.world.fetchable(self.name, entry):
+            if entry.origin == self.name and self.disk.local_version(path) == NO_VERSION:
+                self.disk.local.pop(path, None)  # We announced it, and nobody fetched it before our ledger was lost.
+                self._notice({path})
             self.later(0.5, self._land, path)
         else:
             if entry.kind is Kind.FILE:
@@ -237,13 +344,14 @@ class Member:
         self.durably(self._journal)
 
     def _journal(self) -> None:
+        if not self._may_journal:
+            return
         paths, self._dirty = self._dirty, set()
         busy = {path for path in paths & self._landing if self._being_renamed(path)}
-        entries = self.disk.journal(paths - busy)
+        entries = self.disk.journal(paths - busy, yielding=self._yielding)
         for entry in entries:
             self.world.tell(self.name, f"journals {entry.path!r} as {entry.version}, seq {entry.seq}")
-            if entry.kind is Kind.FILE:
-                self.world.checker.journaled(entry.digest, entry.version)
+            self.world.checker.journaled(entry.digest or None, entry.version, found=self._yielding)
         if entries:
             self.feed(e.Journaled(GROUP, entries[-1].seq, prefix_of(entries)))
         self._after_change()
@@ -291,7 +399,11 @@ class Member:
     judge = staticmethod(gate.verdict)
 
     def _not_current(self) -> str:
-        return self.controller.currency(GROUP, now=self.now()) if self.scanned else "the first scan is under way"
+        if self.merging or not self.scanned:
+            return "what is here is being looked at"
+        if outdated := self.controller.outdated(GROUP):
+            return f"{outdated} has compacted what was missed here"
+        return self.controller.currency(GROUP, now=self.now())
 
     def current_sites(self) -> tuple[str, ...]:
         return tuple(

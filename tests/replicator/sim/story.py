@@ -30,8 +30,7 @@ class Story:
             case e.PeerLanded() | e.StoreFenced():
                 pass
             case e.Record():
-                seqs = f"{command.entries[0].seq}..{command.entries[-1].seq}"
-                self.tell(t, who, f"   record {command.origin} {seqs}")
+                self.tell(t, who, f"   record {command.origin} {command.after + 1}..{command.upto}")
             case _:
                 self.tell(t, who, f"   {command}")
 
@@ -39,8 +38,8 @@ class Story:
 def show(message: m.Message) -> str:
     match message:
         case m.Entries():
-            seqs = f"{message.entries[0].seq}..{message.entries[-1].seq}" if message.entries else "none"
-            return f"entries {message.origin} {seqs}"
+            after, upto = message.stretch()
+            return f"entries {message.origin} {after + 1}..{upto}"
         case m.LeaseRequest():
             return f"lease? sent {message.sent:.3f} #{message.incarnation} recorded {_flat(message.recorded)}"
         case m.LeaseGrant():

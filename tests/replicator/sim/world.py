@@ -11,10 +11,10 @@ from itertools import combinations, count
 
 from anycastle.replicator import event as e
 from anycastle.replicator.entry import Entry
-from anycastle.replicator.fence import rosters_compatible
-from anycastle.replicator.message import Message
+from anycastle.replicator.fence import majority, rosters_compatible
+from anycastle.replicator.message import PROTOCOL, Hello, Message
 from tests.replicator.sim.checker import Checker, Violation
-from tests.replicator.sim.disk import GROUP
+from tests.replicator.sim.disk import GROUP, Disk
 from tests.replicator.sim.member import FENCE_TIMEOUT, WAIT_MAX, Member, Request
 from tests.replicator.sim.profile import PATHS, Profile, Step
 from tests.replicator.sim.story import Story
@@ -41,6 +41,7 @@ class World:
         self._queue: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
         self._ids = count()
         self._contents = count(1)
+        self._lives = count(1)
         self._blocked: dict[tuple[str, str], float] = {}
         self._links: dict[tuple[str, str], tuple[int, int]] = {}
         self.members: dict[str, Member] = {}
@@ -50,9 +51,12 @@ class World:
         for name in profile.names:
             self.members[name] = member(self, name, witness=name == profile.witness)
             self.members[name].rate = 1.0 + self._random.uniform(-0.5, 0.5) * profile.lease.drift
+            if name in profile.populated and name != profile.witness:
+                self.members[name].disk.files = {path: self.content() for path in PATHS[:2]}
             if name in self.rosters:
                 self.at(self._random.uniform(0.0, 0.5), self._boot, name, True)
         self.at(0.1, self._poll_links)
+        self.at(2.0, self._resync_who_asks)
         if profile.random_users:
             self.at(1.0, self._next_read)
             self.at(1.0, self._next_write)
@@ -86,6 +90,13 @@ class World:
     def tell(self, who: str, text: str) -> None:
         if self.story.told:
             self.story.tell(self.t, who, text)
+
+    def life(self) -> int:
+        return next(self._lives)
+
+    def sites(self) -> tuple[str, ...]:
+        """Members that hold content."""
+        return tuple(name for name, member in self.members.items() if not member.witness)
 
     # Delays.
 
@@ -157,9 +168,15 @@ class World:
                     if member.up and member.disk.incarnation == life:
                         member.later(0.0, member.feed, e.LinkDown(peer))
         elif a.up and b.up and not blocked and self._may_link(a, b):
+            hello_a, hello_b = _hello(a, other), _hello(b, one)
+            faults = (a.acquaintance.fault(hello_b), b.acquaintance.fault(hello_a))
+            if any(faults):
+                self.tell(one, f"no link with {other}: {faults}")
+                return
             self._links[one, other] = lives
-            a.later(self._random.uniform(0.0, 0.05), a.feed, e.LinkUp(other, lives[1]))
-            b.later(self._random.uniform(0.0, 0.05), b.feed, e.LinkUp(one, lives[0]))
+            knew_a, knew_b = a.acquaintance.knew_another(hello_b), b.acquaintance.knew_another(hello_a)
+            a.later(self._random.uniform(0.0, 0.05), a.feed, e.LinkUp(other, lives[1], knew_a))
+            b.later(self._random.uniform(0.0, 0.05), b.feed, e.LinkUp(one, lives[0], knew_b))
 
     def _may_link(self, a: Member, b: Member) -> bool:
         mine, theirs = ((*member.rosters, frozenset[str]())[:2] for member in (a, b))
@@ -192,6 +209,8 @@ class World:
         kind, path = self._random.random(), self._random.choice(PATHS)
         if kind < 0.7:
             self.write(site.name, path, delete=self._random.random() < 0.15)
+        elif site.merging:
+            pass  # what is put there now gives way to what was announced, which may have been nowhere else
         elif kind < 0.9 or not self.profile.bulk:
             site.change(path, self.content())
         else:
@@ -226,6 +245,8 @@ class World:
         elif pick < 0.9:
             if self.members[name].up:
                 self.crash(name, self._random.uniform(0.1, 6.0), reboot=self._random.random() < 0.5)
+                if self._random.random() < self.profile.lost_share and self._may_lose(name):
+                    self.lose(name)
         elif self.members[name].up and self.members[name].paused_until <= self.t:
             self.members[name].pause(self._random.uniform(0.2, 5.0))
 
@@ -241,6 +262,31 @@ class World:
     def crash(self, name: str, seconds: float, *, reboot: bool) -> None:
         self.members[name].crash()
         self.at(seconds, self._boot, name, reboot)
+
+    def lose(self, name: str, backup: Disk | None = None) -> None:
+        """The ledger of a member that is down: gone, or an older one."""
+        member = self.members[name]
+        self.tell(name, "loses its ledger" if backup is None else "gets an older ledger back")
+        member.disk = member.disk.put_back(backup)
+
+    def _may_lose(self, name: str) -> bool:
+        """Nobody can keep what was lost by a whole majority at once, nor what others know by coarse marks alone.
+
+        And what an application changed after the last entry gives way to that entry, which nobody else may have yet.
+        """
+        if self.members[name].dirty() or any(
+            mark.origin == name for member in self.members.values() for mark in member.disk.uncovered()
+        ):
+            return False
+        forgot = {other for other, member in self.members.items() if member.disk.get("forgot")} | {name}
+        return all(len(forgot & roster) < majority(roster) for roster in self.members[name].rosters)
+
+    def _resync_who_asks(self) -> None:
+        """Somebody looks at `status` now and then."""
+        self.at(2.0, self._resync_who_asks)
+        for member in self.members.values():
+            if member.up and (member.acquaintance.disowned or member.controller.outdated(GROUP)):
+                member.resync()
 
     def _boot(self, name: str, reboot: bool) -> None:
         member = self.members[name]
@@ -297,7 +343,7 @@ class World:
     def unsettled(self) -> str:
         """What has not come to rest; the empty string when all has."""
         alive = [member for member in self.members.values() if member.name in self.rosters]
-        heads = {origin: len(log) for member in alive for origin, log in member.disk.journals.items() if log}
+        heads = {origin for member in alive for origin, head in member.disk.heads.items() if head}
         for member in alive:
             if not member.up or member.controller.currency(GROUP, now=member.now()):
                 return f"{member.name} is not current"
@@ -308,8 +354,12 @@ class World:
                     return f"{member.name} has {origin} at {sorted(seqs)}"
         sites = [member for member in alive if not member.witness]
         for site in sites:
-            if site.disk.pending or site.dirty():
-                return f"{site.name} has not landed or journaled everything"
+            if site.disk.pending or site.dirty() or site.merging:
+                return f"{site.name} has not landed, journaled or compared everything"
             if site.disk.files != sites[0].disk.files:
                 raise Violation(f"{site.name} and {sites[0].name} came to rest with different files")
         return ""
+
+
+def _hello(member: Member, to: str) -> Hello:
+    return member.acquaintance.greet(Hello(member.name, PROTOCOL, member.disk.incarnation, (), ()), to)
