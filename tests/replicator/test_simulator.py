@@ -9,7 +9,7 @@ import pytest
 from tests.replicator.sim.checker import Violation
 from tests.replicator.sim.mutants import MUTANTS
 from tests.replicator.sim.profile import calm, draw
-from tests.replicator.sim.scenario import SCENARIOS
+from tests.replicator.sim.scenario import COMEBACKS, SCENARIOS
 from tests.replicator.sim.world import Unsettled, World
 
 SEEDS = range(12)
@@ -48,7 +48,7 @@ def test_without_faults_everybody_is_served() -> None:
     assert world.checker.writes > 15
 
 
-@pytest.mark.parametrize("rule", sorted(set(MUTANTS) - set(SCENARIOS)))
+@pytest.mark.parametrize("rule", sorted(set(MUTANTS) - set(SCENARIOS) - set(COMEBACKS)))
 def test_each_rule_is_needed(rule: str) -> None:
     mutant = MUTANTS[rule]
     with mutant.applied():
@@ -71,8 +71,35 @@ def test_each_narrow_rule_is_needed(rule: str) -> None:
         SCENARIOS[rule]()
 
 
+@pytest.mark.parametrize("rule", sorted(COMEBACKS))
+def test_each_rule_for_members_that_come_back_is_needed(rule: str) -> None:
+    COMEBACKS[rule]()
+    with MUTANTS[rule].applied(), pytest.raises(Violation):
+        COMEBACKS[rule](member=MUTANTS[rule].member)
+
+
+def test_members_lose_their_ledgers_and_the_rest_goes_on() -> None:
+    """Among the worlds that are drawn there are enough of these."""
+    worlds = [World(draw(seed, 3), seed=seed).run() for seed in SEEDS]
+    assert sum(world.lost for world in worlds) >= 3
+    assert sum(world.compacted for world in worlds) > 10
+    assert sum(bool(world.profile.populated) for world in worlds) >= 3
+
+
 def test_every_rule_of_the_design_has_a_mutant() -> None:
-    assert {mutant.rule for mutant in MUTANTS.values()} >= {"1", "2", "3", "4", "5", "6", "8", "clocks"}
+    assert {mutant.rule for mutant in MUTANTS.values()} >= {
+        "1",
+        "2",
+        "3",
+        "4",
+        "5",
+        "6",
+        "8",
+        "clocks",
+        "lost",
+        "put back",
+        "compaction",
+    }
 
 
 def test_a_seed_replays_exactly_in_any_process() -> None:

@@ -11,8 +11,10 @@ from tests.replicator.sim.exhaustive import BOUNDS, Bounds, Search
 from tests.replicator.sim.member import Member
 from tests.replicator.sim.mutants import MUTANTS
 from tests.replicator.sim.profile import NAMES, draw
-from tests.replicator.sim.scenario import SCENARIOS
+from tests.replicator.sim.scenario import COMEBACKS, SCENARIOS
 from tests.replicator.sim.world import World
+
+STORIES = {**SCENARIOS, **COMEBACKS}
 
 
 def main() -> int:
@@ -37,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, metavar="S", help="replay this seed alone and print its story")
     parser.add_argument("--roster-change", action="store_true", help="with a member added, removed or replaced")
     parser.add_argument("--without", choices=sorted(MUTANTS), default="", metavar="RULE", help=", ".join(MUTANTS))
-    parser.add_argument("--scenario", choices=sorted(SCENARIOS), metavar="NAME", help=", ".join(SCENARIOS))
+    parser.add_argument("--scenario", choices=sorted(STORIES), metavar="NAME", help=", ".join(STORIES))
     parser.add_argument("--exhaustive", choices=sorted(BOUNDS), metavar="BOUNDS", help=", ".join(BOUNDS))
     parser.add_argument(
         "--ticks", type=int, metavar="N", help="for --exhaustive: so many (one more takes ten times as long)"
@@ -83,7 +85,7 @@ def _told(world: World) -> int:
 
 def _scenario(name: str) -> int:
     try:
-        world = SCENARIOS[name](told=True)
+        world = STORIES[name](told=True)
     except Violation as fault:
         print(f"Violation: {fault}")
         return 1

@@ -137,8 +137,9 @@ class Disk:
         if after <= self.head(origin) < upto:
             self.heads[origin] = upto
 
-    def compact(self, upto: dict[str, int]) -> None:
-        """As `replicator/spent.py`: superseded entries go, and deletes that are done here."""
+    def compact(self, upto: dict[str, int]) -> int:
+        """As `replicator/spent.py`: superseded entries go, and deletes that are done here; returns how many."""
+        gone = 0
         for origin, cut in upto.items():
             for seq, entry in list(self.journals.get(origin, {}).items()):
                 path = entry.path
@@ -150,6 +151,8 @@ class Disk:
                     del self.newest[path]
                     self.local.pop(path, None)
                 del self.journals[origin][seq]
+                gone += 1
+        return gone
 
     def alive(self) -> tuple[dict[str, int], set[tuple[str, int]]]:
         """What `Listing` tells, in one page."""
@@ -163,6 +166,8 @@ class Disk:
             if known and entry.kind is not Kind.ABSENT and (entry.origin, entry.seq) not in alive:
                 self.newest[path] = msgspec.structs.replace(entry, kind=Kind.ABSENT, digest=b"")
                 self.pending[path] = self.newest[path]
+                if self.local_version(path) == entry.version:
+                    self.local[path] = (entry.parent, self.local[path][1])
 
     def land_recorded(self, entry: Entry) -> None:
         """The ledger learns that the tree holds this entry."""

@@ -206,7 +206,7 @@ class Member:
         self.disk.fenced[command.origin] = max(command.upto, self.disk.fenced.get(command.origin, 0))
 
     def _compact(self, command: e.Compact) -> None:
-        self.disk.compact(dict(command.upto))
+        self.world.compacted += self.disk.compact(dict(command.upto))
         self.world.tell(self.name, f"compacts {dict(command.upto)}")
 
     # Members that come, go, and come back.

@@ -13,9 +13,13 @@ from unittest.mock import patch
 
 from anycastle.replicator import controller, fence, gate
 from anycastle.replicator import event as e
+from anycastle.replicator.acquaintance import Acquaintance
 from anycastle.replicator.coarse import Marks
+from anycastle.replicator.memory import Memory
+from anycastle.replicator.pursuit import Pursuit
+from anycastle.replicator.stable import Stable
 from tests.replicator.sim import scenario, world
-from tests.replicator.sim.disk import GROUP
+from tests.replicator.sim.disk import GROUP, Disk
 from tests.replicator.sim.member import Member
 
 
@@ -92,7 +96,7 @@ class _AcksEarly(Member):
     def _carry_out(self, command: e.Command) -> None:
         super()._carry_out(command)
         if isinstance(command, e.Record):
-            self.later(0.0, self.feed, e.Recorded(GROUP, command.origin, command.entries[-1].seq))
+            self.later(0.0, self.feed, e.Recorded(GROUP, command.origin, command.upto))
 
 
 class _SucceedsUnfenced(Member):
@@ -115,6 +119,40 @@ class _IgnoresJumps(Member):
         if not isinstance(event, e.ClockJumped):
             super().feed(event)
 
+
+class _NumbersAtOnce(Member):
+    """Adds to its own journal as soon as it is current."""
+
+    def may_journal(self) -> bool:
+        return True
+
+
+def _unheard(pursuit: Any, *, now: float) -> frozenset[str]:
+    return frozenset().union(*pursuit._rosters)
+
+
+def _any_answer(memory: Any, member: str, sent: float, recorded: Any, *, votes: bool) -> None:
+    _answered(memory, member, sent, recorded, votes=True)
+
+
+def _disowned_later(acquaintance: Any, *args: Any, **kwargs: Any) -> None:
+    _init(acquaintance, *args, **{**kwargs, "forget": lambda: None})
+
+
+def _propose_alone(stable: Any, group: str, own: Any, others: Any, *, now: float) -> None:
+    _propose(stable, group, own, frozenset(), now=now)
+
+
+def _seen_at_once(stable: Any, member: str, *_: Any) -> None:
+    for proposal in filter(None, stable._proposals.values()):
+        proposal.seen.add(member)
+
+
+def _bury_all(disk: Any, recorded: Any, alive: Any) -> None:
+    _bury(disk, dict.fromkeys(disk.heads, 2**32), alive)
+
+
+_answered, _init, _bury, _propose = Memory.answered, Acquaintance.__init__, Disk.bury, Stable._propose
 
 MUTANTS = {
     "lease_from_receipt": Mutant(
@@ -165,6 +203,38 @@ MUTANTS = {
         ),
         joint=False,
         roster_change=True,
+    ),
+    "lost_votes_at_once": Mutant(
+        "lost", "a lost ledger does not vote", ((Memory, "votes", lambda *_: True), (Memory, "reason", lambda *_: ""))
+    ),
+    "forgotten_answers_count": Mutant(
+        "lost", "only who forgot nothing itself makes another remember", ((Memory, "answered", _any_answer),)
+    ),
+    "acks_outlive_their_giver": Mutant(
+        "lost", "an ack counts for a term after its giver was heard", ((Pursuit, "_heard", _unheard),)
+    ),
+    "lost_numbers_at_once": Mutant("lost", "no numbering before all others were heard", member=_NumbersAtOnce),
+    "disowned_votes": Mutant(
+        "put back", "who is disowned has forgotten at once", ((Acquaintance, "__init__", _disowned_later),)
+    ),
+    "told_is_not_compared": Mutant(
+        "put back",
+        "a ledger that holds less than was told is another",
+        ((Acquaintance, "_holds_less", lambda *_: False),),
+    ),
+    "absent_takes_holes": Mutant(
+        "compaction", "holes only for who compares", ((controller.Controller, "_may_skip", lambda *_: True),)
+    ),
+    "listing_beyond_record": Mutant(
+        "compaction", "a listing says nothing of what the other has not recorded", ((Disk, "bury", _bury_all),)
+    ),
+    "cut_before_landed": Mutant(
+        "compaction",
+        "a delete goes when all have done it",
+        ((Stable, "_propose", _propose_alone),),
+    ),
+    "cut_not_asked_again": Mutant(
+        "compaction", "nobody holds an older entry of what goes", ((Stable, "granted", _seen_at_once),)
     ),
     "clock_jump_ignored": Mutant("clocks", "a jump drops all leases", member=_IgnoresJumps),
 }

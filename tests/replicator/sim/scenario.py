@@ -8,8 +8,9 @@ from collections.abc import Callable
 from itertools import product
 from typing import Any
 
-from anycastle.replicator.message import LeaseGrant, LeaseRequest, Message
+from anycastle.replicator.message import Entries, LeaseGrant, LeaseRequest, Mark, Message
 from anycastle.replicator.settings import Lease
+from tests.replicator.sim.checker import Violation
 from tests.replicator.sim.profile import PATHS, Profile, calm
 from tests.replicator.sim.world import World
 
@@ -175,6 +176,241 @@ def half_moved(**how: bool) -> World:
     world.run_until(18.0)
     return world
 
+
+def _known_to_two(**how: Any) -> Scripted:
+    """ams and nyc fenced a write that sgp, cut off, never heard of; then ams is cut off from both."""
+    world = Scripted(calm(how.pop("members", 3), **FINE, **how.pop("profile", {})), seed=1, **how)
+    world.run_until(5.0)
+    world.cut("ams", "sgp")
+    world.cut("nyc", "sgp")
+    world.run_until(9.0)
+    world.write("ams", PATH)
+    world.run_until(12.0)
+    return world
+
+
+def lost_voter(**how: Any) -> World:
+    """nyc loses its ledger, and meets only sgp, which knows as little: the two are a majority."""
+    world = _known_to_two(**how)
+    world.crash("nyc", 0.5, reboot=False)
+    world.lose("nyc")
+    world.unblock()
+    world.cut("ams", "sgp")
+    world.cut("ams", "nyc")
+    reads_at_sgp(world, world.t + 0.5, world.t + 20.0)
+    world.run_until(world.t + 20.0)
+    world.unblock()
+    world.run_until(world.t + 10.0)
+    return world
+
+
+def lost_voters(**how: Any) -> World:
+    """Of five ams, nyc and gru fenced a write, nyc and gru lose their ledgers, and ams is cut off.
+
+    Both hear three others, and of those only sgp and jnb have forgotten nothing: those who never knew.
+    """
+    world = Scripted(calm(5, **FINE), seed=1, **how)
+    world.run_until(5.0)
+    for one, other in product(("ams", "nyc", "gru"), ("sgp", "jnb")):
+        world.cut(one, other)
+    world.run_until(9.0)
+    world.write("ams", PATH)
+    world.run_until(13.0)
+    for name in ("nyc", "gru"):
+        world.crash(name, 0.5, reboot=False)
+        world.lose(name)
+    world.unblock()
+    for other in ("nyc", "gru", "sgp", "jnb"):
+        world.cut("ams", other)
+    reads_at_sgp(world, world.t + 0.5, world.t + 20.0)
+    world.run_until(world.t + 20.0)
+    world.unblock()
+    world.run_until(world.t + 12.0)
+    return world
+
+
+def forgetful_acker(**how: Any) -> World:
+    """nyc acknowledged a write of ams, lost its ledger, and votes again; then gru's ack seems to make a majority."""
+    world = Scripted(calm(5, **FINE), seed=1, **how)
+    world.run_until(5.0)
+    for one, other in product(("ams", "nyc"), ("gru", "sgp", "jnb")):
+        world.cut(one, other)
+    world.write("ams", PATH)
+    world.run_until(5.5)
+    world.crash("nyc", 0.1, reboot=False)
+    world.lose("nyc")
+    world.unblock()
+    for other in ("nyc", "gru", "sgp", "jnb"):
+        world.cut("ams", other)
+    world.run_until(10.0)
+    for other in ("nyc", "sgp", "jnb"):
+        world.cut("gru", other)
+    world.run_until(13.5)
+    world.unblock()
+    for one, other in product(("ams", "gru"), ("nyc", "sgp", "jnb")):
+        world.cut(one, other)
+    reads_at_sgp(world, 13.0, 20.0)
+    world.run_until(20.0)
+    world.unblock()
+    world.run_until(35.0)
+    _at_rest(world)
+    return world
+
+
+def hasty_writer(**how: Any) -> World:
+    """sgp alone knows what nyc announced last; nyc loses its ledger, and would number its next change the same."""
+    world = Scripted(calm(4, **FINE), seed=1, **how)
+    world.run_until(5.0)
+    for other in ("ams", "gru"):
+        world.cut("nyc", other)
+        world.cut("sgp", other)
+    world.members["nyc"].change(PATH, world.content())
+    world.run_until(6.0)
+    world.crash("nyc", 0.5, reboot=False)
+    world.crash("sgp", 25.0, reboot=False)
+    world.lose("nyc")
+    world.members["nyc"].disk.files[PATH] = world.content()
+    world.unblock()
+    world.run_until(45.0)
+    _at_rest(world)
+    return world
+
+
+def _lost(*kinds: type[Message], source: str = "", target: str = "") -> Callable[[str, str, Message], float | None]:
+    """Messages of these kinds do not arrive, from there or to there."""
+
+    def intercept(one: str, other: str, message: Message) -> float | None:
+        there = source in ("", one) and target in ("", other)
+        return None if there and isinstance(message, kinds) else -1.0
+
+    return intercept
+
+
+def _at_rest(world: World) -> None:
+    if fault := world.unsettled():
+        raise Violation(f"never at rest: {fault}")
+
+
+def put_back(**how: Any) -> World:
+    """nyc is put back, from a copy made while it ran; what ams, which knows better, sends it is lost."""
+    world = Scripted(calm(3, **FINE), seed=1, **how)
+    world.run_until(5.0)
+    older = world.members["nyc"].disk.backup()
+    world.cut("ams", "sgp")
+    world.cut("nyc", "sgp")
+    world.run_until(9.0)
+    world.write("ams", PATH)
+    world.run_until(12.0)
+    world.crash("nyc", 0.5, reboot=False)
+    world.lose("nyc", older)
+    world.members["nyc"].disk.files.clear()
+    world.operated = False
+    world.unblock()
+    world.cut("ams", "sgp")
+    world.intercept = _lost(Entries, Mark, source="ams", target="nyc")
+    reads_at_sgp(world, 13.0, 25.0)
+    world.run_until(25.0)
+    world.unblock()
+    world.intercept, world.operated = None, True
+    world.run_until(45.0)
+    _at_rest(world)
+    return world
+
+
+def long_absent(**how: Any) -> World:
+    """A file is deleted and the delete forgotten while sgp, which has the file, is away for too long."""
+    world = Scripted(calm(3, retention_seconds=6.0, **FINE), seed=1, **how)
+    world.run_until(5.0)
+    world.write("ams", PATH)
+    world.run_until(9.0)
+    world.crash("sgp", 40.0, reboot=False)
+    world.run_until(10.0)
+    world.write("ams", PATH, delete=True)
+    world.run_until(48.0)
+    reads_at_sgp(world, 49.0, 75.0)
+    world.run_until(75.0)
+    _at_rest(world)
+    return world
+
+
+def lagging_listing(**how: Any) -> World:
+    """sgp compares with nyc, which has not recorded the newest yet."""
+    world = Scripted(calm(3, **FINE), seed=1, **how)
+    world.run_until(5.0)
+    world.cut("ams", "nyc")
+    world.cut("nyc", "sgp")
+    world.run_until(9.0)
+    world.write("ams", PATH)
+    world.run_until(12.0)
+    world.cut("ams", "sgp")
+    world.run_until(16.0)
+    world.unblock()
+    world.cut("ams", "sgp")
+    world.cut("ams", "nyc")
+    world.intercept = _lost(Entries, source="sgp", target="nyc")
+    world.members["sgp"].resync()
+    world.run_until(24.0)
+    world.intercept = None
+    world.unblock()
+    reads_at_sgp(world, 25.0, 30.0)
+    world.run_until(40.0)
+    _at_rest(world)
+    return world
+
+
+def slow_deleter(**how: Any) -> World:
+    """A delete goes when all have done it: sgp is back, and what it missed takes a while to reach it."""
+    world = Scripted(calm(3, **FINE), seed=1, **how)
+    world.operated = False
+    world.run_until(5.0)
+    world.write("ams", PATH)
+    world.run_until(9.0)
+    world.crash("sgp", 6.0, reboot=False)
+    world.run_until(10.0)
+    world.write("ams", PATH, delete=True)
+    world.intercept = _lost(Entries, target="sgp")
+    world.run_until(30.0)
+    world.intercept = None
+    world.run_until(45.0)
+    _at_rest(world)
+    return world
+
+
+def older_edit(**how: Any) -> World:
+    """nyc edited what ams deleted meanwhile; all have done the delete before ams hears of the edit, which is older."""
+    world = Scripted(calm(3, **FINE), seed=1, **how)
+    world.run_until(5.0)
+    world.write("ams", PATH)
+    world.run_until(9.0)
+    world.cut("nyc", "ams")
+    world.cut("nyc", "sgp")
+    world.members["nyc"].change(PATH, world.content())
+    world.members["ams"].change(PATHS[1], world.content())
+    world.run_until(10.0)
+    world.members["ams"].change(PATH, None)
+    world.run_until(12.0)
+    world.intercept = _lost(Entries, Mark, source="nyc")
+    world.unblock()
+    world.run_until(30.0)
+    world.intercept = None
+    world.run_until(45.0)
+    _at_rest(world)
+    return world
+
+
+COMEBACKS: dict[str, Callable[..., World]] = {
+    "lost_votes_at_once": lost_voter,
+    "forgotten_answers_count": lost_voters,
+    "acks_outlive_their_giver": forgetful_acker,
+    "lost_numbers_at_once": hasty_writer,
+    "disowned_votes": put_back,
+    "told_is_not_compared": put_back,
+    "absent_takes_holes": long_absent,
+    "listing_beyond_record": lagging_listing,
+    "cut_before_landed": slow_deleter,
+    "cut_not_asked_again": older_edit,
+}
+"""Members that come back with less than they had, by the mutant that each of them catches."""
 
 SCENARIOS: dict[str, Callable[..., World]] = {
     "lease_from_receipt": late_grant,

@@ -37,6 +37,12 @@ class World:
         self.checker = Checker()
         self.story = Story(told=told)
         self.healed = False
+        self.lost = 0
+        """Ledgers."""
+        self.compacted = 0
+        """Entries."""
+        self.operated = True
+        """Somebody runs `anycastle resync` where `status` asks for it."""
         self._random = random.Random(seed)
         self._queue: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
         self._ids = count()
@@ -120,15 +126,16 @@ class World:
         for _ in range(2 if chance > 0.97 else 1):
             delay = self.delay(source, target, message)
             if delay is not None:
-                self.at(delay, self._deliver, source, target, message)
+                self.at(delay, self._deliver, source, target, message, self.members[source].disk)
 
     def delay(self, source: str, target: str, message: Message) -> float | None:
         """How long a message takes, None for lost; scenarios have their own ideas."""
         return self._random.uniform(0.001, 0.05 if self.healed else self.profile.delay_seconds)
 
-    def _deliver(self, source: str, target: str, message: Message) -> None:
+    def _deliver(self, source: str, target: str, message: Message, disk: Disk) -> None:
+        """Late ones too, but from before a ledger was lost: links are streams, so what was sent on one stays on it."""
         member = self.members[target]
-        if member.up and self.linked(source, target):
+        if member.up and self.linked(source, target) and self.members[source].disk is disk:
             member.later(0.0, member.feed, e.Received(source, message))
 
     def carry(self, source: str, target: str, do: Callable[..., None], request: Request, *args: object) -> None:
@@ -268,6 +275,7 @@ class World:
         member = self.members[name]
         self.tell(name, "loses its ledger" if backup is None else "gets an older ledger back")
         member.disk = member.disk.put_back(backup)
+        self.lost += 1
 
     def _may_lose(self, name: str) -> bool:
         """Nobody can keep what was lost by a whole majority at once, nor what others know by coarse marks alone.
@@ -284,7 +292,7 @@ class World:
     def _resync_who_asks(self) -> None:
         """Somebody looks at `status` now and then."""
         self.at(2.0, self._resync_who_asks)
-        for member in self.members.values():
+        for member in self.members.values() if self.operated else ():
             if member.up and (member.acquaintance.disowned or member.controller.outdated(GROUP)):
                 member.resync()
 
