@@ -1,5 +1,6 @@
 """The protocol under everything that goes wrong at once, and each of its rules taken away."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -106,7 +107,12 @@ def test_a_seed_replays_exactly_in_any_process() -> None:
     command = [sys.executable, "-m", "tests.replicator.sim", "--members", "4", "--seed", "7"]
     told = {
         subprocess.run(
-            command, cwd=ROOT, env={"PYTHONHASHSEED": salt}, capture_output=True, check=True, timeout=60
+            command,
+            cwd=ROOT,
+            env={"PYTHONHASHSEED": salt, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            capture_output=True,
+            check=True,
+            timeout=60,
         ).stdout
         for salt in ("1", "2")
     }

@@ -43,7 +43,8 @@ class Member:
         self.world = world
         self.name = name
         self.witness = witness
-        self.disk = Disk(name, facts={"forgot": b"new"})
+        begun = world.profile.begun
+        self.disk = Disk(name, merged=begun, facts={} if begun else {"forgot": b"new"})
         self.backup: Disk | None = None
         self.up = False
         self.paused_until = 0.0

@@ -50,6 +50,8 @@ class Profile:
     """Of the crashes, those that lose the ledger."""
     retention_seconds: float = 3600.0
     """Compaction waits for an absent member so long; then it needs a resync."""
+    begun: bool = False
+    """The members have met before: their ledgers are not new."""
     populated: tuple[str, ...] = ()
     """Members whose trees hold files before they ever met."""
     roster_steps: tuple[Step, ...] = ()
@@ -89,7 +91,7 @@ def draw(seed: int, members: int, *, roster_change: bool = False, joint: bool = 
         notice_seconds=rng.choice((0.01, 0.2)),
         bulk=rng.choice((0, 0, 8)),
         chaos_seconds=rng.choice((1.5, 4.0, 10.0)),
-        lost_share=rng.choice((0.0, 0.0, 0.3)),
+        lost_share=rng.choice((0.0, 0.8)),
         retention_seconds=rng.choice((3600.0, 3600.0, 8.0)),
         populated=tuple(name for name in names if rng.random() < 0.3),
         roster_steps=steps,

@@ -34,7 +34,7 @@ class Scripted(World):
 
 def triangle(*, seed: int = 1, told: bool = False, drift: float = 0.02, **rates: float) -> Scripted:
     """Three members, ams and sgp cut off from each other, all leases of the beginning long over."""
-    world = Scripted(calm(3, lease=Lease(drift=drift), **FINE), seed=seed, told=told)
+    world = Scripted(calm(3, lease=Lease(drift=drift), begun=True, **FINE), seed=seed, told=told)
     for name, rate in rates.items():
         world.members[name].rate = rate
     world.cut("ams", "sgp")

@@ -18,6 +18,8 @@ class Story:
         match event:
             case e.Tick():
                 pass
+            case e.Absent(_, members):
+                self.tell(t, who, f"*  takes for absent: {sorted(members)}")
             case e.Received(member, message):
                 self.tell(t, who, f"<- {member}  {show(message)}")
             case _:
