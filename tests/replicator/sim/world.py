@@ -278,16 +278,18 @@ class World:
         self.lost += 1
 
     def _may_lose(self, name: str) -> bool:
-        """Nobody can keep what was lost by a whole majority at once, nor what others know by coarse marks alone.
+        """Nobody can keep what was lost by a majority at once, nor what others know by coarse marks alone.
 
-        And what an application changed after the last entry gives way to that entry, which nobody else may have yet.
+        And what an application changed after the last entry gives way to that entry, which nobody may have yet.
         """
-        if self.members[name].dirty() or any(
-            mark.origin == name for member in self.members.values() for mark in member.disk.uncovered()
-        ):
-            return False
-        forgot = {other for other, member in self.members.items() if member.disk.get("forgot")} | {name}
-        return all(len(forgot & roster) < majority(roster) for roster in self.members[name].rosters)
+        disks = {other: member.disk for other, member in self.members.items()}
+        forgot = {other for other, disk in disks.items() if disk.get("forgot")} | {name}
+        for origin in disks:
+            held = max((disk.head(origin) for other, disk in disks.items() if other not in forgot), default=0)
+            if held < disks[origin].head(origin):
+                return False
+        few = all(len(forgot & roster) < majority(roster) for roster in self.members[name].rosters)
+        return few and not self.members[name].dirty()
 
     def _resync_who_asks(self) -> None:
         """Somebody looks at `status` now and then."""
