@@ -16,7 +16,7 @@ from anycastle.replicator import gate
 from anycastle.replicator.controller import Controller
 from anycastle.replicator.entry import NO_VERSION, Version
 from anycastle.replicator.feed import FeedLimits
-from anycastle.replicator.message import Entries, Fenced, FenceQuery, Gossip, Landed, LeaseRequest, Message
+from anycastle.replicator.message import Entries, Fenced, FenceQuery, Gossip, Landed, LeaseGrant, LeaseRequest, Message
 from anycastle.replicator.settings import Isolated, Lease
 from tests.replicator.sim.checker import Violation
 from tests.replicator.sim.disk import GROUP, Disk
@@ -99,8 +99,8 @@ class Node:
                 case e.Send():
                     self._send(command.member, command.message)
                 case e.SendEntries():
-                    entries = self.disk.journals[command.origin][command.after : command.upto]
-                    self._send(command.member, Entries(GROUP, command.origin, tuple(entries)))
+                    entries = self.disk.stretch(command.origin, command.after, command.upto)
+                    self._send(command.member, Entries(GROUP, command.origin, entries))
                 case e.Record() | e.RecordMark() | e.StoreFenced():
                     self.underway.append(command)
                 case _:
@@ -115,13 +115,18 @@ class Node:
         self.now += TICK_SECONDS * (1.0 - DRIFT if self.name == self.bounds.slow else 1.0)
         self.feed(e.Tick())
 
+    def answered(self, member: str) -> None:
+        """A first answer, which vouches for no group: no ledger is lost here, so acks count from the start."""
+        sent, incarnation = self.now, self.disk.incarnation
+        self.feed(e.Received(member, LeaseGrant(sent, incarnation, {}, {}, self.bounds.term * TICK_SECONDS)))
+
     def sync(self) -> None:
         """The disk has done all that it was told."""
         underway, self.underway = self.underway, []
         for command in underway:
             match command:
                 case e.Record():
-                    self.disk.record(command.entries)
+                    self.disk.record(command.entries, command.after, command.upto, command.origin)
                     self.feed(e.Recorded(GROUP, command.origin, self.disk.head(command.origin)))
                 case e.RecordMark():
                     self.disk.marks.append(command.mark)
@@ -173,8 +178,8 @@ class Node:
 
     def succeeded(self) -> Version | None:
         """The version of our own write, once its success may be released."""
-        own = self.disk.journals.get(self.name, ())
-        return own[0].version if own and self.controller.fenced(GROUP, self.name) >= 1 else None
+        own = self.disk.journals.get(self.name, {})
+        return own[1].version if own and self.controller.fenced(GROUP, self.name) >= 1 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +257,7 @@ class States:
             case "link":
                 node.feed(e.LinkDown(MEMBERS[argument]))
                 node.feed(e.LinkUp(MEMBERS[argument], incarnation))
+                node.answered(MEMBERS[argument])
             case _:
                 raise ValueError(do)
 
