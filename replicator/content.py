@@ -395,7 +395,16 @@ class Content:
         return not landed.gaps or BitMap.deserialize(landed.gaps).min() > head
 
     async def end_conflict(self, number: int, conflict: Conflict, *, put_back: bool) -> None:
-        """Take a conflict off the list, with the kept version back in its place or gone. Raises TreeError."""
+        """Take a conflict off the list, with the kept version back in its place or gone. Raises TreeError.
+
+        What nobody compared with the kept version is not replaced by it: somebody wrote it since.
+        """
+        local = self.ledger.local(conflict.group, conflict.path)
+        if put_back and (local is None or local.version != conflict.winner):
+            raise TreeError(
+                f"{conflict.path[:200]!r} was changed since it won: expected version {conflict.winner}; "
+                "copy the kept one over it yourself if it shall go"
+            )
         await self._disk.do(self.tree.end_conflict, conflict.kept, conflict.path, put_back=put_back)
         self.settle.look((conflict.path,))
         await self._ledger_thread.do(self.ledger.end_conflict, number)

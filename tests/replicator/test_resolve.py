@@ -48,7 +48,21 @@ async def test_over_a_folder_nothing_is_put_back(tmp_path: Path) -> None:
         ((number, conflict),) = site.ledger.conflicts_by_id().items()
         (site.root / "d/page").unlink()
         (site.root / "d/page").mkdir()
-        with pytest.raises(TreeError, match="is a folder now"):
+        with pytest.raises(TreeError, match=r"is a folder now|was changed since it won"):
             await site.content.end_conflict(number, conflict, put_back=True)
         assert len(conflicts_kept(site.root)) == 1
         assert len(site.ledger.conflicts()) == 1
+
+
+async def test_what_was_written_since_is_not_replaced(tmp_path: Path) -> None:
+    async with cluster(tmp_path, ("ams", "nyc")) as (ams, nyc):
+        site = await in_conflict(ams, nyc)
+        ((number, conflict),) = site.ledger.conflicts_by_id().items()
+        (site.root / "d/page").write_bytes(b"later")
+        await alike(ams, nyc)
+        with pytest.raises(TreeError, match="was changed since it won"):
+            await site.content.end_conflict(number, conflict, put_back=True)
+        assert (site.root / "d/page").read_bytes() == b"later"
+        assert len(conflicts_kept(site.root)) == 1
+        await site.content.end_conflict(number, conflict, put_back=False)
+        assert conflicts_kept(site.root) == []
