@@ -60,7 +60,8 @@ class Announcer:
         """What would be told next; the dry run, which changes nothing. Raises `BgpError` before the first view."""
         if self._view is None:
             raise BgpError("nothing is known of this site yet: expected to be asked after the first round of probes")
-        return decide.step(self._settings, self._view, self._nameserver_reason, self._state, now=self._clock.now())[1]
+        all_anew = dataclasses.replace(self._state, basis=None)
+        return decide.step(self._settings, self._view, self._nameserver_reason, all_anew, now=self._clock.now())[1]
 
     def freeze(self, reason: str) -> Freeze:
         """Nothing changes from now on but by drains; the value is to be kept over restarts.
@@ -80,7 +81,7 @@ class Announcer:
         freeze = Freeze(
             reason=reason,
             wall=before.wall if before else self._clock.wall(),
-            states=before.states if before else {decision.prefix: decision.state for decision in self._state.told},
+            states=before.states if before else {prefix: told.state for prefix, told in self._state.told.items()},
         )
         self._state = dataclasses.replace(self._state, freeze=freeze)
         self._decide()
@@ -110,7 +111,7 @@ class Announcer:
 
     def decisions(self) -> tuple[Wanted, ...]:
         """What is told to the routers, for every rule, with the reason; empty before the first view."""
-        return self._state.told
+        return tuple(self._state.told.values())
 
     def announced(self) -> frozenset[str]:
         """For `SiteView.announced`: prefixes acknowledged on at least one session that is up."""
@@ -149,5 +150,5 @@ class Announcer:
             log.info("%s", change)
             self.announcements += change.kind is route.ChangeKind.ANNOUNCE
             self.withdrawals += change.kind is route.ChangeKind.WITHDRAW
-        if self._state.told != before.told:
-            self.speaker.set_routes(self._state.told)
+        if self._state.news:
+            self.speaker.change_routes(self._state.news)

@@ -11,7 +11,8 @@ import contextlib
 import logging
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import assert_never
 
@@ -37,6 +38,7 @@ REPEAT_SECONDS = 30.0
 SHOW_SECONDS = 10.0
 """How often ExaBGP is asked for its sessions: shows that it lives, and finds events that were lost."""
 CLOSE_SECONDS = 3.0
+NO_RULE = "no rule names it"
 
 _BRIDGE = Path(__file__).resolve().with_name("bridge.py")
 
@@ -55,6 +57,7 @@ class Speaker:
         """Raises `BgpError` for settings that ExaBGP cannot be given. `on_change` is called when `status` differs."""
         self._settings = settings
         self._clock = clock
+        self._started_at = clock.now()
         self._on_change = on_change
         run_dir = settings.run_dir.absolute()
         bridge = (sys.executable, "-I", _BRIDGE, run_dir / SOCKET, run_dir / WITHDRAWS, f"{dead_man_seconds:g}")
@@ -65,6 +68,8 @@ class Speaker:
         self._reconciler = Reconciler(settings.peers, ())
         self._sessions: dict[Address, tuple[str, float, str]] = {}
         self._routes: dict[Prefix, Wanted] = {}
+        self._since: dict[Prefix, float] = {}
+        """When each route's wanted state last changed."""
         self._ever: frozenset[Prefix] = frozenset()
         self._written: frozenset[Prefix] | None = None
         self._order: Order | None = None
@@ -100,10 +105,20 @@ class Speaker:
 
     def set_routes(self, routes: tuple[Wanted, ...]) -> None:
         """From now on these; a known prefix that is missing here is withdrawn. Returns at once."""
-        self._routes = {route.prefix: route for route in routes}
+        kept = {route.prefix for route in routes}
+        gone = [route for prefix, route in self._routes.items() if prefix not in kept]
+        self.change_routes((*(replace(r, state=RouteState.WITHDRAWN, reason=NO_RULE) for r in gone), *routes))
+
+    def change_routes(self, routes: Iterable[Wanted]) -> None:
+        """From now on these, and all others as they were. Returns at once; costs what is changed."""
+        now, changed = self._clock.now(), {route.prefix: route for route in routes}
+        for prefix, route in changed.items():
+            if prefix not in self._routes or self._routes[prefix].state is not route.state:
+                self._since[prefix] = now
+        self._routes |= changed
         if self._running:
-            self._remember()
-        self._reconciler.want({route.prefix: route.state for route in routes})
+            self._remember(changed)
+        self._reconciler.change({prefix: route.state for prefix, route in changed.items()})
         self._wake.set()
 
     def announced(self) -> frozenset[str]:
@@ -143,7 +158,8 @@ class Speaker:
                 raise BgpError(f"{directory.path} cannot be used, expected a folder we may write: {error}") from None
             self._reconciler = Reconciler(self._settings.peers, self._ever)
             self._running = True
-            self.set_routes(tuple(self._routes.values()))
+            self._remember(self._routes)
+            self._reconciler.change({prefix: route.state for prefix, route in self._routes.items()})
             try:
                 with listener:
                     await self._work(listener)
@@ -234,7 +250,7 @@ class Speaker:
         else:
             command = exabgp.announce(self._settings, order.peer, order.prefix, order.state)
         if await self._tell(link, command):
-            self._reconciler.acknowledge(order)
+            self._reconciler.acknowledge(order, now=self._clock.now())
         else:
             self._reconciler.refuse(order)
             self.refused_commands += 1
@@ -287,11 +303,11 @@ class Speaker:
 
     # ---- bookkeeping -----------------------------------------------------------------------------------------------
 
-    def _remember(self) -> None:
+    def _remember(self, prefixes: Iterable[Prefix]) -> None:
         """Before a prefix is announced for the first time it is written down, and how the dead man withdraws it."""
-        self._ever |= self._routes.keys()
-        if self._ever == self._written:
+        if self._written is not None and self._written.issuperset(prefixes):
             return
+        self._ever = self._ever.union(prefixes)
         keep = {rule.prefix for rule in self._settings.rules if rule.nameserver}
         lines = [
             exabgp.withdraw(peer, prefix).text
@@ -317,12 +333,16 @@ class Speaker:
 
     def _peer_status(self, peer: Peer) -> PeerStatus:
         state, since, reason = self._sessions[peer.address]
+        refused = self._reconciler.refused(peer.address)
         routes = tuple(
             RouteStatus(
                 prefix=str(prefix),
                 wanted=wanted.value,
-                acknowledged="unknown" if told is None else told.value,
-                reason=self._routes[prefix].reason if prefix in self._routes else "no rule names it",
+                since=self._since.get(prefix, self._started_at),
+                acknowledged="unknown" if told is None else told.state.value,
+                acknowledged_since=None if told is None else told.since,
+                reason=self._routes[prefix].reason if prefix in self._routes else NO_RULE,
+                waits_for="" if told and told.state is wanted else self._waits_for(state, prefix in refused),
             )
             for prefix, wanted, told in self._reconciler.told(peer.address)
         )
@@ -339,3 +359,8 @@ class Speaker:
             routes_acknowledged=sum(r.acknowledged not in (gone, "unknown") for r in routes) if state == "up" else 0,
             routes=routes,
         )
+
+    def _waits_for(self, session: str, refused: bool) -> str:
+        if refused:
+            return f"ExaBGP refused it; tried again within {REPEAT_SECONDS:g} s"
+        return "it is being told" if session == "up" else "the session is not up"

@@ -71,6 +71,13 @@ class RouteReport(msgspec.Struct, frozen=True, kw_only=True):
     acknowledged: str
     """What the speaker acknowledged in the present session; `unknown` before it did."""
     reason: str
+    """Why it is wanted so."""
+    since_seconds: float = 0.0
+    """For how long it is wanted so."""
+    acknowledged_seconds: float | None = None
+    """For how long it is acknowledged so; none while unknown."""
+    waits_for: str = ""
+    """Why what is acknowledged is not what is wanted; empty when it is."""
 
 
 class SessionReport(msgspec.Struct, frozen=True, kw_only=True):

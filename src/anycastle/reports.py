@@ -95,7 +95,15 @@ def session_reports(member: Member, *, now: float) -> tuple[SessionReport, ...]:
             reason=peer.reason,
             since_seconds=max(0.0, now - peer.since),
             routes=tuple(
-                RouteReport(prefix=r.prefix, wanted=r.wanted, acknowledged=r.acknowledged, reason=r.reason)
+                RouteReport(
+                    prefix=r.prefix,
+                    wanted=r.wanted,
+                    acknowledged=r.acknowledged,
+                    reason=r.reason,
+                    since_seconds=max(0.0, now - r.since),
+                    acknowledged_seconds=None if r.acknowledged_since is None else max(0.0, now - r.acknowledged_since),
+                    waits_for=r.waits_for,
+                )
                 for r in peer.routes
             ),
         )
