@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import assert_never
 
-from anycastle.bgp import exabgp
+from anycastle.bgp import exabgp, silence
 from anycastle.bgp.link import LINE_BYTES_MAX, Link, LinkLostError, SilenceError
 from anycastle.bgp.process import ExabgpProcess, program
 from anycastle.bgp.reconcile import Order, Reconciler
@@ -37,6 +37,8 @@ LINK_SECONDS = 15.0
 REPEAT_SECONDS = 30.0
 SHOW_SECONDS = 10.0
 """How often ExaBGP is asked for its sessions: shows that it lives, and finds events that were lost."""
+SILENT_SECONDS = 5.0
+"""A router that has not answered for this long is worth an explanation; it may just be starting."""
 CLOSE_SECONDS = 3.0
 NO_RULE = "no rule names it"
 
@@ -235,6 +237,7 @@ class Speaker:
             if self._clock.now() - asked_at >= SHOW_SECONDS:
                 asked_at = self._clock.now()
                 await self._tell(link, exabgp.SHOW_SESSIONS)
+                self._explain_silence()
             self._wake.clear()
             self._order = self._reconciler.next()
             if self._order is not None:
@@ -292,8 +295,19 @@ class Speaker:
             log.info("BGP session with %s is %s%s", peer, state, f": {reason}" if reason else "")
             self._wake.set()
         if shown[0] != state:
-            self._sessions[peer] = (state, self._clock.now(), reason)
+            # A connection that comes and goes is one outage.
+            since = self._clock.now() if "up" in (state, shown[0]) or shown[0] == "unknown" else shown[1]
+            self._sessions[peer] = (state, since, reason)
         self._changed()
+
+    def _explain_silence(self) -> None:
+        """Of sessions that have been away for a while: what the kernel knows of it says more than ExaBGP does."""
+        for peer in self._settings.peers:
+            state, since, _ = self._sessions[peer.address]
+            silent = state in ("down", "connected") and self._clock.now() - since >= SILENT_SECONDS
+            if silent and (why := silence.explain(peer, silence.look(peer))):
+                self._sessions[peer.address] = (state, since, why)
+                self._changed()
 
     def _found(self, up: frozenset[Address]) -> None:
         """ExaBGP was asked; only what differs from what its events said is news."""

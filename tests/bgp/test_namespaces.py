@@ -174,9 +174,27 @@ class Site:
         self._name = settings.member
         file = folder / f"{host}.pickle"
         file.write_bytes(pickle.dumps(replace(settings, run_dir=folder / f"{host}.run")))
-        subprocess.run(net.inside(host, "ip", "address", "add", f"{SERVICE}/32", "dev", "lo"), check=True)
+        subprocess.run(net.inside(host, "ip", "address", "replace", f"{SERVICE}/32", "dev", "lo"), check=True)
         words = (sys.executable, "-m", "tests.bgp.site", file, SERVICE)
-        self._process = start(stack, net, host, *words, log=folder / f"{host}.log", stdin=subprocess.PIPE)
+        self._said = folder / f"{host}.said"
+        self._process = start(
+            stack, net, host, *words, log=folder / f"{host}.log", stdin=subprocess.PIPE, stdout=self._said
+        )
+
+    def status(self) -> list[dict[str, Any]]:
+        """What `anycastle routes` would show, each router; empty before it says something."""
+        lines = self._said.read_text().rpartition("\n")[0].splitlines()
+        return json.loads(lines[-1]) if lines else []
+
+    def session(self) -> tuple[str, str]:
+        """State and reason of the first router."""
+        found = self.status()
+        return (found[0]["state"], found[0]["reason"]) if found else ("unknown", "")
+
+    def tried_seconds(self) -> float:
+        """For how long the first session has not been up."""
+        found = self.status()
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - found[0]["since"] if found and found[0]["state"] != "up" else 0
 
     def see(self, health: Health = Health.UP, *, drained: bool = False, others: int = 2) -> None:
         """What the site sees of itself from now on; so many others announce."""
@@ -415,3 +433,73 @@ def test_three_sites_behind_one_router_and_the_right_one_answers(stack: Stack, t
     changes = [name for before, name in zip(["", *answers], answers, strict=False) if name != before]
     assert answers.count("lost") == 0
     assert changes == expected, "each move once, never back and forth"
+
+
+# ---- sessions that must not come up ----------------------------------------------------------------------------------
+
+NEAR, FAR = "192.0.2.1", "198.18.0.2"
+TWO_HOPS = {
+    "site": (f"{NEAR}/24",),
+    "middle": ("192.0.2.254/24", "198.18.0.254/24"),
+    "bird": (f"{FAR}/24",),
+}
+
+
+def two_hops(stack: Stack) -> Segment:
+    """site, middle, bird in a row: what goes from one end to the other loses a hop."""
+    net = stack.enter_context(segment(TWO_HOPS))
+    for setting in ("ip_forward=1", "conf.all.send_redirects=0", "conf.eth0.send_redirects=0"):
+        subprocess.run(net.inside("middle", "sysctl", "-qw", f"net.ipv4.{setting}"), check=True)
+    for host, middle in (("site", "192.0.2.254"), ("bird", "198.18.0.254")):
+        subprocess.run(net.inside(host, "ip", "route", "add", "default", "via", middle), check=True)
+    return net
+
+
+def far_session(**more: Any) -> Peer:
+    return session(FAR, NEAR, BIRD_AS, **more)
+
+
+def far_bird(security: str) -> str:
+    return (
+        f"protocol bgp s4 {{ local {FAR} as {BIRD_AS}; neighbor {NEAR} as {OWN_AS}; {security} hold time 9; "
+        "passive on; connect delay time 1; connect retry time 1; error wait time 1, 2; "
+        "ipv4 { import all; export none; }; }"
+    )
+
+
+SILENT = f"{FAR} does not answer on TCP port 179: "
+
+
+@pytest.mark.parametrize(
+    ("router", "right", "wrong", "reason"),
+    [
+        ("multihop 2; ttl security on;", {"ttl_security": 2}, {"ttl_security": 1}, "ttl_security = 1 hops away"),
+        ("multihop 2; ttl security on;", {"ttl_security": 2}, {"multihop": 9}, ""),
+        ("multihop 2;", {"multihop": 2}, {"multihop": 1}, ""),
+        (f'multihop 2; password "{MD5}";', {"md5": MD5}, {"md5": "x"}, f"{SILENT}it has another TCP MD5 key"),
+        (f'multihop 2; password "{MD5}";', {"md5": MD5}, {}, f"{SILENT}it expects a TCP MD5 key"),
+        ("multihop 2;", {}, {"md5": MD5}, f"{SILENT}it has another TCP MD5 key than md5_file, or none"),
+    ],
+    ids=["farther than GTSM allows", "not sent with 255", "TTL too low", "another key", "no key", "a key of ours only"],
+)
+def test_a_session_that_is_not_as_agreed_never_comes_up(
+    stack: Stack, tmp_path: Path, router: str, right: dict[str, Any], wrong: dict[str, Any], reason: str
+) -> None:
+    """The same two ends agree first, so that nothing but the difference can be the cause. The reason is in `routes`."""
+    net = two_hops(stack)
+    bird = Bird(stack, net, "bird", tmp_path, far_bird(router))
+    for name, more in (("right", right), ("wrong", wrong)):
+        folder = tmp_path / name
+        folder.mkdir()
+        with contextlib.ExitStack() as own:
+            site = Site(own, net, "site", folder, site_settings("ams", NEAR, OWN_AS, (far_session(**more),)))
+            site.see()
+            if name == "right":
+                until(lambda: bird.route(FOUR) is not None, "the session as agreed is up")
+                until(lambda site=site: site.session() == ("up", ""), "and shown as up")
+            else:
+                until(lambda site=site: site.tried_seconds() > 10.0, "it had time to come up")
+                until(lambda site=site: reason in site.session()[1], lambda site=site: f"{reason} in {site.session()}")
+                assert site.session()[0] in ("down", "connected")
+                assert bird.route(FOUR) is None
+        until(lambda: bird.route(FOUR) is None, "the site has left")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anycastle.bgp.reconcile import Order, Reconciler
+from anycastle.bgp.reconcile import REPEATED_MAX, Order, Reconciler
 from anycastle.bgp.route import RouteState
 from anycastle.bgp.settings import Peer, Prefix
 
@@ -209,3 +209,18 @@ def test_many_routes_take_one_order_each(count: int) -> None:
     reconciler.session(ONE, True)
     reconciler.want(dict.fromkeys(prefixes, NORMAL))
     assert len(drain(reconciler)) == count
+
+
+def test_repeated_withdrawals_take_turns_and_keep_their_time() -> None:
+    prefixes = [ipaddress.ip_network(((10 << 24) + (n << 8), 24)) for n in range(REPEATED_MAX + 100)]
+    reconciler = Reconciler(PEERS[:1], prefixes)
+    reconciler.session(ONE, True)
+    while (order := reconciler.next()) is not None:
+        reconciler.acknowledge(order, now=1.0)
+    reconciler.repeat()
+    first = drain(reconciler)
+    reconciler.repeat()
+    second = drain(reconciler)
+    assert [prefix for _, prefix, _ in (*first, *second)][: len(prefixes)] == list(map(str, prefixes))
+    assert len(first) == len(second) == REPEATED_MAX
+    assert {told.since for _, _, told in reconciler.told(ONE) if told} == {1.0}

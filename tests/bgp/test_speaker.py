@@ -163,6 +163,32 @@ async def test_prefixes_ever_announced_are_known_to_the_next_run(bird: Bird, tmp
             assert [r.acknowledged for r in status.routes] == ["withdrawn"] * (len(known) - 1) + ["normal"]
 
 
+async def test_the_status_says_since_when_and_what_is_waited_for(bird: Bird, tmp_path: Path) -> None:
+    clock = SystemClock()
+    async with running(Speaker(settings(tmp_path / "run", (peer(bird),)), clock=clock)) as speaker:
+        speaker.set_routes(want(a="normal", b="normal"))
+        await eventually(lambda: speaker.announced() == {A, B})
+        first, _ = speaker.status()[0].routes
+        assert (first.wanted, first.acknowledged, first.reason, first.waits_for) == ("normal", "normal", "test", "")
+        assert first.acknowledged_since is not None
+        assert first.since <= first.acknowledged_since <= clock.now()
+        speaker.change_routes(want(b="degraded"))
+        await eventually(lambda: speaker.status()[0].routes[1].acknowledged == "degraded")
+        same, other = speaker.status()[0].routes
+        assert same == first
+        assert other.since > first.since
+        bird.stop()
+        await eventually(lambda: speaker.status()[0].state != "up")
+        gone = speaker.status()[0].routes[0]
+        assert (gone.since, gone.acknowledged, gone.acknowledged_since) == (first.since, "unknown", None)
+        assert gone.waits_for == "the session is not up"
+        bird.start()
+        await eventually(lambda: speaker.announced() == {A, B})
+        again = speaker.status()[0].routes[0].acknowledged_since
+        assert again is not None
+        assert again > first.acknowledged_since, "of this session"
+
+
 async def test_each_family_has_its_own_session(bird: Bird, tmp_path: Path) -> None:
     six = Bird(tmp_path / "bird6", "::1")
     six.start()
