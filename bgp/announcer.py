@@ -8,6 +8,7 @@ import asyncio
 import dataclasses
 import logging
 from collections.abc import Callable
+from typing import Protocol
 
 from anycastle.bgp import decide, route
 from anycastle.bgp.decide import State
@@ -24,6 +25,16 @@ log = logging.getLogger("anycastle.bgp.announcer")
 DECIDE_SECONDS = 0.5
 
 
+class Speaks(Protocol):
+    """Who puts routes on the wire: our own ExaBGP (`Speaker`), or somebody's (`ApiProcess`)."""
+
+    def change_routes(self, routes: tuple[Wanted, ...]) -> None: ...
+    def announced(self) -> frozenset[str]: ...
+    def status(self) -> tuple[PeerStatus, ...]: ...
+    async def run(self) -> None: ...
+    async def close(self, *, withdraw: bool = True) -> None: ...
+
+
 class Announcer:
     """`update` with every new view, `run` for as long as the member lives, `close` to leave in order."""
 
@@ -35,15 +46,21 @@ class Announcer:
         freeze: Freeze | None = None,
         on_change: Callable[[], None] = lambda: None,
         dead_man_seconds: float = DEAD_MAN_SECONDS,
+        speaker: Speaks | None = None,
     ) -> None:
-        """`freeze` is what an operator said before a restart. Raises `BgpError` for rules or peers that do not fit."""
+        """`freeze` is what an operator said before a restart; `speaker` is used instead of an ExaBGP of our own.
+
+        Raises `BgpError` for rules or peers that do not fit.
+        """
         self._settings = settings
         self._clock = clock
         everything = [Wanted(prefix=r.prefix, state=RouteState.NORMAL, reason="") for r in settings.rules]
         refused = route.plan((), everything, routes_max=settings.routes_max)
         if isinstance(refused, Refusal):
             raise BgpError(refused.message)
-        self.speaker = Speaker(settings, clock=clock, on_change=on_change, dead_man_seconds=dead_man_seconds)
+        self.speaker: Speaks = speaker or Speaker(
+            settings, clock=clock, on_change=on_change, dead_man_seconds=dead_man_seconds
+        )
         self._view: View | None = None
         self._nameserver_reason = "not heard of yet"
         self._state = State(freeze=freeze)

@@ -14,10 +14,11 @@ from anycastle.bgp.settings import Address
 from anycastle.config_read import Expected, NamedFile, Table
 from anycastle.config_routes import BgpPart, read_bgp
 from anycastle.dns.settings import NoneEligible, Policy, SteeredName
-from anycastle.health.settings import Check, DnsCheck, HttpCheck, Probe, TcpCheck
+from anycastle.health.settings import Check, CommandCheck, DnsCheck, HttpCheck, Probe, TcpCheck
 from anycastle.replicator.settings import HourRate, Isolated
 
 _NOWHERE = ("0.0.0.0", 1)
+COMMAND_SHOWN_MAX = 60
 
 
 _RATE_KEYS = ("body_rate", "body_rate_hours", "compress")
@@ -155,7 +156,7 @@ def read_site(name: str, table: Table) -> SitePart:
         edge_listen=edge.take("listen", v.many(v.listener), ()),
         verdict=VerdictPart.read(edge.table("verdict")) if edge.has("verdict") else None,
         applications=applications,
-        probes=_read_probes(name, table.tables("probes")),
+        probes=read_probes(name, table.tables("probes")),
         bgp=read_bgp(table.table("bgp")) if table.has("bgp") else None,
     )
     if not part.probes:
@@ -181,6 +182,7 @@ def _coordinates(value: Any) -> tuple[float, float]:
     return float(value[0]), float(value[1])
 
 
+_CHECKS = ("http", "tcp", "dns")
 _PROBE_KEYS = (
     "http",
     "address",
@@ -197,11 +199,14 @@ _PROBE_KEYS = (
 )
 
 
-def _read_probes(site: str, tables: list[Table]) -> tuple[Probe, ...]:
-    """Results are told apart by the probe's name, so the same look twice would be one probe with two pulses."""
+def read_probes(site: str, tables: list[Table], *, commands: bool = False) -> tuple[Probe, ...]:
+    """Results are told apart by the probe's name, so the same look twice would be one probe with two pulses.
+
+    `commands` allows commands as probes: they look at this machine, and the probes of a site are made by all members.
+    """
     probes: dict[str, Probe] = {}
     for table in tables:
-        probe = _read_probe(site, table)
+        probe = _read_probe(site, table, (*_CHECKS, "command") if commands else _CHECKS)
         if probe is not None and probe.name in probes:
             table.fault("", f"{probe.name} is probed already: expected each probe of a site once")
         elif probe is not None:
@@ -209,12 +214,12 @@ def _read_probes(site: str, tables: list[Table]) -> tuple[Probe, ...]:
     return tuple(probes.values())
 
 
-def _read_probe(site: str, table: Table) -> Probe | None:
-    found = _read_check(table)
+def _read_probe(site: str, table: Table, checks: tuple[str, ...]) -> Probe | None:
+    found = _read_check(table, checks)
     interval = table.take("interval", v.positive_seconds, 1.0)
     timeout = table.take("timeout", v.positive_seconds, 0.5)
     rise, fall = table.take("rise", v.whole(1, 100), 2), table.take("fall", v.whole(1, 100), 3)
-    table.done(_PROBE_KEYS)
+    table.done((*_PROBE_KEYS, *checks))
     if found is None:
         return None
     check, name = found
@@ -223,10 +228,14 @@ def _read_probe(site: str, table: Table) -> Probe | None:
     )
 
 
-def _read_check(table: Table) -> tuple[Check, str] | None:
-    kinds = [kind for kind in ("http", "tcp", "dns") if table.has(kind)]
+def _read_check(table: Table, checks: tuple[str, ...]) -> tuple[Check, str] | None:
+    kinds = [kind for kind in checks if table.has(kind)]
     if len(kinds) != 1:
-        table.fault("", 'expected exactly one of http, tcp, dns, such as { http = "http://192.0.2.10/health" }')
+        one = ", ".join(checks)
+        table.fault("", f'expected exactly one of {one}, such as {{ http = "http://192.0.2.10/health" }}')
+    if "command" in kinds:
+        line = table.take("command", v.text, "false")
+        return CommandCheck(command=line), f"command {line[:COMMAND_SHOWN_MAX]}"
     if "http" in kinds:
         url = table.take("http", v.http_url, "http://invalid")
         match = table.take("match", v.text, None)

@@ -3,6 +3,7 @@
 Law: as in `anycastle.config_parts`, faults are noted in the `Table` and a value is always returned.
 """
 
+import enum
 import ipaddress
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -51,6 +52,26 @@ class BgpPart:
         if isinstance(self.changes_max, float):
             return max(1, int(self.changes_max * routes))
         return self.changes_max
+
+
+_LENT_BGP_KEYS = ("attributes", "routes_max", "changes_max", "neighbors")
+
+
+def read_lent_bgp(table: Table) -> tuple[BgpPart, frozenset[Address]]:
+    """`[bgp]` under somebody else's ExaBGP, who has the sessions: how routes look, and which neighbours are told."""
+    some: tuple[Address, ...] = ()
+    neighbors = frozenset(table.take("neighbors", v.many(v.address), some))
+    part = BgpPart(
+        router_id=ipaddress.IPv4Address("192.0.2.1"),
+        local_as=1,
+        peers=(),
+        user=None,
+        attributes=_read_states(table.table("attributes")),
+        routes_max=table.take("routes_max", v.whole(1, ROUTES_MAX), 1000),
+        changes_max=table.take("changes_max", _changes, None),
+    )
+    table.done(_LENT_BGP_KEYS)
+    return part, neighbors
 
 
 _BGP_KEYS = ("router_id", "local_as", "peers", "user", "attributes", "routes_max", "changes_max")
@@ -239,6 +260,38 @@ def read_route(table: Table, groups: tuple[str, ...], announcers: tuple[str, ...
     )
     table.done(_ROUTE_KEYS)
     return part
+
+
+class OnDown(enum.Enum):
+    """What a route of `anycastle announce` does when its service fails."""
+
+    WITHDRAW = "withdraw"
+    DEGRADE = "degrade"
+    """It stays, with the attributes of `degraded`: this may be the last one."""
+
+
+_LONE_ROUTE_KEYS = ("prefix", "on_down", "hold_down", "drain", "allow_private", "allow_long_prefix")
+
+
+def read_lone_route(table: Table) -> RouteRule:
+    """`[[routes]]` of `anycastle announce`: no groups, and nothing known of other sites."""
+    allow_private = table.take("allow_private", v.boolean, False)
+    allow_long_prefix = table.take("allow_long_prefix", v.boolean, False)
+    prefix = table.need("prefix", v.prefix, _STAND_IN_PREFIX, '"198.51.100.1/32"')
+    # A host route to one's own routers is the usual way to announce a service, as with nameservers.
+    found = problem(prefix, nameserver=True, allow_private=allow_private, allow_long_prefix=allow_long_prefix)
+    if found and prefix is not _STAND_IN_PREFIX:
+        table.fault("prefix", found)
+    on_down = table.take("on_down", v.one_of(OnDown), OnDown.WITHDRAW)
+    rule = RouteRule(
+        prefix=prefix,
+        group=None,
+        minimum_sites=0 if on_down is OnDown.WITHDRAW else 1,
+        hold_down_seconds=table.take("hold_down", v.seconds, 5.0),
+        drain_seconds=table.take("drain", v.seconds, 10.0),
+    )
+    table.done(_LONE_ROUTE_KEYS)
+    return rule
 
 
 def check_routes(faults: Faults, routes: tuple[RoutePart, ...], ceilings: Mapping[str, int]) -> None:

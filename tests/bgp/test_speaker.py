@@ -199,7 +199,7 @@ async def test_each_family_has_its_own_session(bird: Bird, tmp_path: Path) -> No
             await eventually(lambda: bird.table() == {A: NORMAL})
             await eventually(lambda: six.table() == {prefix("A"): replace(DEGRADED, next_hop="::1")})
             await eventually(lambda: speaker.announced() == {A, prefix("A")})
-            assert speaker.refused_commands == 0
+            assert speaker.conversation.refused_commands == 0
     finally:
         six.stop()
 
