@@ -92,7 +92,7 @@ def _look(settings: BgpSettings, view: View, nameserver_reason: str, state: Stat
         rules = {rule.prefix: rule for rule in settings.rules}
         alike: dict[RouteRule, list[RouteRule]] = {}
         for rule in settings.rules:
-            alike.setdefault(replace(rule, prefix=settings.rules[0].prefix), []).append(rule)
+            alike.setdefault(replace(rule, prefix=settings.rules[0].prefix, addresses=()), []).append(rule)
         before = Basis(rules, tuple(map(tuple, alike.values())), (), state.freeze, frozenset(rules), -math.inf)
     situations = tuple(
         route.situation(view, rules[0], settings.member, nameserver_reason, last, now=now)

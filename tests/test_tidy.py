@@ -46,7 +46,7 @@ CORES = {
         "template",
         "shelf",
     ),
-    "bgp": ("route", "damp", "restrain", "decide", "exabgp", "reconcile"),
+    "bgp": ("route", "addresses", "damp", "restrain", "decide", "exabgp", "reconcile"),
     "replicator": (
         *("entry", "message", "event", "fence", "feed", "pursuit", "coarse", "intake", "landed_board"),
         *(

@@ -13,6 +13,8 @@ import signal
 from anycastle.announce_config import NAME, AnnounceSettings
 from anycastle.bgp.announcer import Announcer
 from anycastle.bgp.api_process import ApiProcess
+from anycastle.bgp.loopback import problem
+from anycastle.bgp.route import BgpError
 from anycastle.clock import Clock
 from anycastle.health.observe import Observer, Result
 from anycastle.health.probe import Prober
@@ -85,6 +87,8 @@ class Announce:
 
 async def announce(settings: AnnounceSettings, clock: Clock) -> None:
     """Until SIGTERM or SIGINT."""
+    if settings.bgp.loopback is not None and (missing := problem(settings.bgp.loopback)):
+        raise BgpError(missing)
     program = Announce(settings, clock)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

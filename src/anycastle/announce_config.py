@@ -72,7 +72,11 @@ def tables(options: argparse.Namespace) -> dict[str, Any]:
         )
         for state in ("normal", "degraded", "drained")
     }
-    bgp: dict[str, Any] = {"attributes": states} | given(neighbors=options.neighbor)
+    bgp: dict[str, Any] = {"attributes": states} | given(
+        neighbors=options.neighbor, loopback=options.loopback, loopback_delay=options.loopback_delay
+    )
+    if options.manage_loopback:
+        bgp["manage_loopback"] = True
     if not options.as_process:
         bgp |= given(router_id=options.router_id, local_as=options.local_as, user=options.user)
         bgp["peers"] = [dict(_peer_words(each)) for each in options.peer or ()]
@@ -104,7 +108,8 @@ def _read(top: Table, folder: Path, *, as_process: bool) -> AnnounceSettings:
     probes = read_probes(NAME, top.tables("probes"), commands=True)
     if not probes:
         faults.add("probes", 'expected at least one, such as { command = "curl -sf http://127.0.0.1/health" }')
-    rules = tuple(read_lone_route(table) for table in top.tables("routes"))
+    managed = part.loopback is not None
+    rules = tuple(read_lone_route(table, managed=managed) for table in top.tables("routes"))
     _check_rules(faults, rules, part.routes_max)
     disable = top.take("disable_file", v.text, "")
     state_dir = top.take("state_dir", v.text, STATE_DIR)
@@ -123,6 +128,7 @@ def _read(top: Table, folder: Path, *, as_process: bool) -> AnnounceSettings:
         attributes=part.attributes,
         routes_max=part.routes_max,
         changes_max=part.changes_of(len(rules)),
+        loopback=part.loopback,
     )
     return AnnounceSettings(
         bgp=bgp,
@@ -172,6 +178,7 @@ FLAGS = (
     *("command", "http", "tcp", "interval", "timeout", "rise", "fall", "disable"),
     *("route", "on_down", "hold_down", "drain", "allow_private", "allow_long_prefix"),
     *("normal_med", "degraded_med", "drained_med", "normal_prepend", "degraded_prepend", "drained_prepend"),
+    *("manage_loopback", "loopback", "loopback_delay"),
     *("community", "drained_community", "large_community", "local_preference", "neighbor"),
     *("router_id", "local_as", "peer", "user", "state_dir"),
 )
@@ -208,6 +215,9 @@ def add_flags(command: argparse.ArgumentParser) -> None:
     routes.add_argument("--community", action="append", metavar="A:B", help="in every state; may be repeated")
     routes.add_argument("--drained-community", action="append", metavar="A:B", help="besides 65535:0; may be repeated")
     routes.add_argument("--large-community", action="append", metavar="A:B:C", help="may be repeated")
+    routes.add_argument("--manage-loopback", action="store_true", help="addresses of host routes come and go with them")
+    routes.add_argument("--loopback", metavar="INTERFACE", help="where; default lo")
+    routes.add_argument("--loopback-delay", metavar="TIME", help="how long an address outlives its route; default 1s")
     own = command.add_argument_group("with an ExaBGP of our own")
     own.add_argument("--router-id", metavar="IP")
     own.add_argument("--local-as", type=int, metavar="N")

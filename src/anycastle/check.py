@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from anycastle.bgp.loopback import problem as loopback_problem
 from anycastle.bgp.process import program
 from anycastle.bgp.rundir import account
 from anycastle.config import Config, ConfigError, MemberConfig, overlap, read_config
@@ -98,6 +99,8 @@ def local_problems(settings: MemberConfig) -> list[str]:
         except AnycastleError as error:
             problems.append(str(error))
     if settings.bgp is not None:
+        if settings.bgp.loopback is not None and (missing := loopback_problem(settings.bgp.loopback)):
+            problems.append(missing)
         for needed in (program, lambda user=settings.bgp.user: account(user)):
             try:
                 needed()

@@ -282,6 +282,7 @@ class Config:
             user=site.bgp.user,
             attributes=site.bgp.attributes,
             routes_max=site.bgp.routes_max,
+            loopback=site.bgp.loopback,
         )
 
     def _peer(self, peer: Peer, md5_file: NamedFile | None, member: str, faults: list[Fault]) -> Peer:
@@ -366,7 +367,7 @@ def read_config(file: Path) -> tuple[Config, Faults]:
         read_route(table, group_names, tuple(key for key, site in sites.items() if site.bgp))
         for table in top.tables("routes")
     )
-    check_routes(faults, routes, {key: site.bgp.routes_max for key, site in sites.items() if site.bgp})
+    check_routes(faults, routes, {key: site.bgp for key, site in sites.items() if site.bgp})
     geo = _read_geo(top.table("geo"), folder)
     top.done(_TOP)
     config = Config(

@@ -1,11 +1,15 @@
 """Flags and file mean the same, and every fault is said."""
 
 import argparse
+import re
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from anycastle.announce_config import AnnounceSettings, add_flags, from_flags, load, refuse_mixture
+from anycastle.bgp.process import program
 from anycastle.cli import main
 from anycastle.config_read import ConfigError
 
@@ -115,3 +119,31 @@ def test_a_file_and_flags_do_not_mix() -> None:
     with pytest.raises(ConfigError, match="expected a file or flags, found both: --route, --local-as"):
         refuse_mixture(parsed("announce.toml", "--route", "198.51.100.1/32", "--local-as", "1"))
     refuse_mixture(parsed("announce.toml", "--as-process"))
+
+
+def examples(language: str) -> list[str]:
+    text = (Path(__file__).parents[2] / "docs" / "announce.md").read_text("utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def test_the_examples_of_the_documentation_are_right(tmp_path: Path) -> None:
+    command, process = examples("")
+    own = shlex.split(command.replace("\\\n", ""))
+    assert own[:2] == ["anycastle", "announce"]
+    assert main([*own[1:], "--check"]) == 0
+    line = re.search(r"run \S+/anycastle (.*);", process)
+    assert line
+    assert main([*shlex.split(line[1]), "--check"]) == 0
+    (file,) = examples("toml")
+    (tmp_path / "announce.toml").write_text(file)
+    assert main(["announce", "--check", str(tmp_path / "announce.toml")]) == 0
+    assert from_file(tmp_path, file).bgp.loopback is not None
+
+
+def test_every_option_of_the_old_program_is_in_the_documentation() -> None:
+    """Of the ExaBGP that is installed, so that a new one does not go unnoticed."""
+    shown = subprocess.run([program(), "healthcheck", "--help"], capture_output=True, text=True, check=True).stdout
+    options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", shown.partition("options:")[2])) - {"--help"}
+    text = (Path(__file__).parents[2] / "docs" / "announce.md").read_text("utf-8")
+    assert len(options) > 40
+    assert {option for option in options if f"`{option}" not in text} == set()

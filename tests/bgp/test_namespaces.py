@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from anycastle.bgp.settings import Attributes, AttributesByState, BgpSettings, Peer, RouteRule
+from anycastle.bgp.settings import Attributes, AttributesByState, BgpSettings, LoopbackSettings, Peer, RouteRule
 from anycastle.health.view import ALL_GROUPS, GroupView, Health, SiteView, View
 from tests.bgp.site import ECHO_PORT
 from tests.netns import Segment, segment
@@ -170,16 +170,39 @@ class GoBgp:
 class Site:
     """A site in its namespace."""
 
-    def __init__(self, stack: Stack, net: Segment, host: str, folder: Path, settings: BgpSettings) -> None:
+    def __init__(
+        self,
+        stack: Stack,
+        net: Segment,
+        host: str,
+        folder: Path,
+        settings: BgpSettings,
+        *,
+        service: str = SERVICE,
+        through: tuple[str, ...] = (),
+    ) -> None:
+        """`through` is a program that starts it."""
         self._name = settings.member
         file = folder / f"{host}.pickle"
         file.write_bytes(pickle.dumps(replace(settings, run_dir=folder / f"{host}.run")))
-        subprocess.run(net.inside(host, "ip", "address", "replace", f"{SERVICE}/32", "dev", "lo"), check=True)
-        words = (sys.executable, "-m", "tests.bgp.site", file, SERVICE)
+        if service == SERVICE:
+            subprocess.run(net.inside(host, "ip", "address", "replace", f"{SERVICE}/32", "dev", "lo"), check=True)
+        words = (*through, sys.executable, "-m", "tests.bgp.site", file, service)
         self._said = folder / f"{host}.said"
         self._process = start(
             stack, net, host, *words, log=folder / f"{host}.log", stdin=subprocess.PIPE, stdout=self._said
         )
+
+    def kill(self) -> None:
+        """As a crash would."""
+        self._process.kill()
+        self._process.wait()
+
+    def leave(self) -> None:
+        """In order."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(DEADLINE_SECONDS)
 
     def status(self) -> list[dict[str, Any]]:
         """What `anycastle routes` would show, each router; empty before it says something."""
@@ -503,3 +526,132 @@ def test_a_session_that_is_not_as_agreed_never_comes_up(
                 assert site.session()[0] in ("down", "connected")
                 assert bird.route(FOUR) is None
         until(lambda: bird.route(FOUR) is None, "the site has left")
+
+
+# ---- addresses that come and go with their routes --------------------------------------------------------------------
+
+SERVICE_SIX = "2001:db8:100::1"
+BOTH_FAMILIES = "\n".join(
+    f"protocol bgp s{version} {{ local {there} as {BIRD_AS}; neighbor {here} as {OWN_AS}; passive on; hold time 9; "
+    f"error wait time 1, 2; ipv{version} {{ import all; export none; }}; }}"
+    for version, there, here in ((4, "192.0.2.2", "192.0.2.1"), (6, "2001:db8::2", "2001:db8::1"))
+)
+
+
+NETLINK = """
+import json, sys
+from pyroute2 import IPRoute
+with IPRoute() as netlink:
+    (lo,) = netlink.link_lookup(ifname="lo")
+    if sys.argv[1:]:
+        netlink.addr("add", index=lo, address=sys.argv[1], prefixlen=32, proto=97)
+    dump = netlink.addr("dump", index=lo, scope=0)
+    print(json.dumps({each.get_attr("IFA_ADDRESS"): each.get_attr("IFA_PROTO") for each in dump}))
+"""
+"""Debian's iproute2 does not know IFA_PROTO yet."""
+
+
+def addresses(net: Segment, *add: str) -> dict[str, int | None]:
+    """On the site's loopback: address -> who added it (IFA_PROTO). `add` is one to add before, with our mark."""
+    found: dict[str, int | None] = json.loads(run(net, "site", sys.executable, "-c", NETLINK, *add))
+    return {address: mark for address, mark in found.items() if address not in ("127.0.0.1", "::1")}
+
+
+@dataclass(frozen=True)
+class Managed:
+    net: Segment
+    bird: Bird
+    settings: BgpSettings
+
+    def start(self, stack: Stack, folder: Path, **more: Any) -> Site:
+        folder.mkdir(exist_ok=True)
+        return Site(stack, self.net, "site", folder, self.settings, service="127.0.0.1", **more)
+
+
+@pytest.fixture
+def managed(stack: Stack, tmp_path: Path) -> Managed:
+    net = stack.enter_context(segment({host: HOSTS[host] for host in ("site", "bird")}))
+    bird = Bird(stack, net, "bird", tmp_path, BOTH_FAMILIES)
+    peers = (session("192.0.2.2", "192.0.2.1", BIRD_AS), session("2001:db8::2", "2001:db8::1", BIRD_AS))
+    four, six = rules()
+    given = (
+        replace(four, addresses=(ipaddress.ip_address(SERVICE),)),
+        replace(six, addresses=(ipaddress.ip_address(SERVICE_SIX),)),
+    )
+    loopback = LoopbackSettings(delay_seconds=2.0)
+    return Managed(net, bird, site_settings("ams", "192.0.2.1", OWN_AS, peers, rules=given, loopback=loopback))
+
+
+def test_addresses_come_before_their_routes_and_leave_after_them(
+    stack: Stack, managed: Managed, tmp_path: Path
+) -> None:
+    net, bird = managed.net, managed.bird
+    site = managed.start(stack, tmp_path / "run")
+    until(lambda: site.session()[0] == "up", "the session is up")
+    assert addresses(net) == {}
+    site.see()
+    until(lambda: bird.route(FOUR) and bird.route(SIX), "both are announced")
+    assert addresses(net) == {SERVICE: 97, SERVICE_SIX: 97}, "they were there before"
+    began = time.monotonic()
+    site.see(Health.DOWN)
+    until(lambda: not bird.route(FOUR) and not bird.route(SIX), "both are withdrawn")
+    assert addresses(net).keys() == {SERVICE, SERVICE_SIX}, "what is still on its way is answered"
+    until(lambda: addresses(net) == {}, "they leave")
+    assert time.monotonic() - began >= 2.0
+    # Somebody takes one away: its route leaves at once or the address is back, and never stays away with the route.
+    site.see()
+    until(lambda: bird.route(FOUR) and addresses(net).keys() == {SERVICE, SERVICE_SIX}, "announced again")
+    subprocess.run(net.inside("site", "ip", "address", "del", f"{SERVICE}/32", "dev", "lo"), check=True)
+    until(lambda: addresses(net).keys() == {SERVICE, SERVICE_SIX}, "it is put back")
+
+
+def test_what_somebody_else_added_is_never_removed(stack: Stack, managed: Managed, tmp_path: Path) -> None:
+    net, bird = managed.net, managed.bird
+    subprocess.run(net.inside("site", "ip", "address", "add", f"{SERVICE}/32", "dev", "lo"), check=True)
+    stranger = "198.51.100.77"
+    assert addresses(net, stranger) == {SERVICE: None, stranger: 97}
+    site = managed.start(stack, tmp_path / "run")
+    site.see()
+    until(lambda: bird.route(FOUR) and bird.route(SIX), "both are announced")
+    assert addresses(net) == {SERVICE: None, stranger: 97, SERVICE_SIX: 97}
+    site.see(Health.DOWN)
+    until(lambda: SERVICE_SIX not in addresses(net), "ours leaves")
+    assert addresses(net) == {SERVICE: None, stranger: 97}, "one was there before, the other is not configured"
+    site.see()
+    until(lambda: SERVICE_SIX in addresses(net), "ours is back")
+    site.leave()
+    assert addresses(net) == {SERVICE: None, stranger: 97}, "so it is after an end in order"
+    assert bird.route(SIX) is None
+
+
+def test_after_a_crash_it_knows_its_own_again(stack: Stack, managed: Managed, tmp_path: Path) -> None:
+    net, bird = managed.net, managed.bird
+    first = managed.start(stack, tmp_path / "first")
+    first.see()
+    until(lambda: bird.route(FOUR), "announced")
+    first.kill()
+    until(lambda: bird.route(FOUR) is None, "a killed controller takes its routes with it")
+    assert addresses(net) == {SERVICE: 97, SERVICE_SIX: 97}
+    second = managed.start(stack, tmp_path / "second")
+    until(lambda: second.session()[0] == "up", "the next run is up")
+    assert addresses(net).keys() == {SERVICE, SERVICE_SIX}, "nothing is touched before anything is known"
+    second.see(Health.DOWN)
+    until(lambda: addresses(net) == {}, "what the first run left is taken away")
+
+
+def test_without_the_right_to_change_addresses_nothing_is_announced(
+    stack: Stack, managed: Managed, tmp_path: Path
+) -> None:
+    away = ("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin")
+    site = managed.start(stack, tmp_path / "run", through=away)
+    site.see()
+
+    def reasons() -> set[str]:
+        return {route["reason"] for router in site.status() for route in router["routes"]}
+
+    said = f"{SERVICE} is not on lo: operation not permitted (it needs CAP_NET_ADMIN)"
+    until(lambda: said in reasons(), lambda: f"{said} in {reasons()}")
+    assert managed.bird.route(FOUR) is None
+    subprocess.run(managed.net.inside("site", "ip", "address", "add", f"{SERVICE}/32", "dev", "lo"), check=True)
+    until(lambda: managed.bird.route(FOUR), "announced once somebody else has added it")
+    assert managed.bird.route(SIX) is None
