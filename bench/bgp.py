@@ -104,13 +104,13 @@ class Bird:
         self._socket.close()
 
     def has(self, prefix: str) -> bool:
-        return prefix in self._ask(f"show route for {prefix} protocol exa")
+        return prefix in self.ask(f"show route for {prefix} protocol exa")
 
     def count(self) -> int:
         """Routes from the session."""
-        return int(self._ask("show route protocol exa count").split()[0])
+        return int(self.ask("show route protocol exa count").split()[0])
 
-    def _ask(self, question: str) -> str:
+    def ask(self, question: str) -> str:
         self._socket.sendall(question.encode() + b"\n")
         return self._read()
 

@@ -1,6 +1,6 @@
 """Sites and routers in network namespaces: sessions as operators configure them, and packets that follow the routes.
 
-What a router has is read from the router: BIRD 2 and GoBGP.
+What a router has is read from the router: BIRD 2, GoBGP and FRR.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -35,7 +36,7 @@ pytestmark = pytest.mark.skipif(
 DEADLINE_SECONDS = 30.0
 FOUR, SIX = "198.51.100.0/24", "2001:db8:100::/48"
 SERVICE = "198.51.100.1"
-OWN_AS, BIRD_AS, GOBGP_AS = 64500, 64499, 64498
+OWN_AS, BIRD_AS, GOBGP_AS, FRR_AS = 64500, 64499, 64498, 64497
 MD5 = "a;secret,of#two"
 Stack = contextlib.ExitStack
 
@@ -161,6 +162,52 @@ class GoBgp:
             local_preference=attributes[5]["value"] if 5 in attributes else None,
             communities=frozenset((number >> 16, number & 0xFFFF) for number in communities),
             large=frozenset((each["ASN"], each["LocalData1"], each["LocalData2"]) for each in large),
+        )
+
+
+class Frr:
+    """bgpd alone: nothing of it reaches the kernel's routes."""
+
+    PROGRAM = "/usr/lib/frr/bgpd"
+
+    def __init__(self, stack: Stack, net: Segment, host: str, folder: Path, neighbors: str) -> None:
+        # Its sockets' names must be short, and its folder its own user's; vtysh looks there too.
+        self._net, self._host = net, host
+        self._sockets = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="frr-")))
+        config = self._sockets / "bgpd.conf"
+        config.write_text(f"router bgp {FRR_AS}\n bgp router-id 192.0.2.5\n no bgp ebgp-requires-policy\n{neighbors}")
+        for path in (self._sockets, config):
+            shutil.chown(path, "frr", "frr")
+        words = ("-f", config, "-n", "-Z", "-p", "179", "-i", self._sockets / "pid", "--vty_socket", self._sockets)
+        start(stack, net, host, self.PROGRAM, *words, "-P", "0", log=folder / f"{host}.log")
+        until(lambda: "local AS number" in self.ask("show bgp summary"), f"{host} runs")
+
+    def ask(self, question: str) -> str:
+        return run(self._net, self._host, "vtysh", "--vty_socket", self._sockets, "-d", "bgpd", "-c", question)
+
+    def told(self, prefix: str) -> Route | None:
+        """Without the LOCAL_PREF, which FRR sets by itself: it honours RFC 8326."""
+        found = self.route(prefix)
+        return None if found is None else replace(found, local_preference=None)
+
+    def route(self, prefix: str) -> Route | None:
+        family = "ipv6" if ":" in prefix else "ipv4"
+        found = json.loads(self.ask(f"show bgp {family} unicast {prefix} json") or "{}")
+        if not found.get("paths"):
+            return None
+        (path,) = found["paths"]
+
+        def numbers(key: str) -> frozenset[tuple[int, ...]]:
+            text = path.get(key, {}).get("string", "").replace("graceful-shutdown", "65535:0")
+            return frozenset(tuple(map(int, each.split(":"))) for each in text.split())
+
+        return Route(
+            next_hop=next(hop["ip"] for hop in path["nexthops"] if hop.get("scope") != "link-local"),
+            path=tuple(map(int, path["aspath"]["string"].replace("Local", "").split())),
+            med=path.get("metric"),
+            local_preference=path.get("locPrf"),
+            communities=numbers("community"),
+            large=numbers("largeCommunity"),
         )
 
 
@@ -456,6 +503,44 @@ def test_three_sites_behind_one_router_and_the_right_one_answers(stack: Stack, t
     changes = [name for before, name in zip(["", *answers], answers, strict=False) if name != before]
     assert answers.count("lost") == 0
     assert changes == expected, "each move once, never back and forth"
+
+
+FRR_NEIGHBORS = "".join(
+    f" neighbor {here} remote-as {OWN_AS}\n neighbor {here} password {MD5}\n neighbor {here} ttl-security hops 1\n"
+    f" neighbor {here} timers 3 9\n address-family {family} unicast\n  neighbor {here} activate\n exit-address-family\n"
+    for here, family in (("192.0.2.1", "ipv4"), ("2001:db8::1", "ipv6"))
+)
+
+
+@pytest.mark.skipif(not Path(Frr.PROGRAM).exists(), reason="needs frr")
+def test_frr_sees_every_state_over_both_families_with_md5_and_gtsm(stack: Stack, tmp_path: Path) -> None:
+    net = stack.enter_context(segment({"site": HOSTS["site"], "frr": ("192.0.2.5/24", "2001:db8::5/64")}))
+    frr = Frr(stack, net, "frr", tmp_path, FRR_NEIGHBORS)
+    secure: dict[str, Any] = {"md5": MD5, "ttl_security": 1}
+    peers = (
+        session("192.0.2.5", "192.0.2.1", FRR_AS, **secure),
+        session("2001:db8::5", "2001:db8::1", FRR_AS, **secure),
+    )
+    settings = site_settings("ams", "192.0.2.1", OWN_AS, peers, attributes=POLICY, rules=rules(drain_seconds=60.0))
+    site = Site(stack, net, "site", tmp_path, settings)
+    large = frozenset({(4200000000, 1, 2)})
+    steps: list[tuple[Callable[[], None], int, int, frozenset[tuple[int, ...]], frozenset[tuple[int, ...]]]] = [
+        (lambda: site.see(), 1, 11, COMMON, large),
+        (lambda: site.see(Health.DOWN, others=0), 2, 22, COMMON | {(64500, 8)}, frozenset()),
+        (lambda: site.see(), 1, 11, COMMON, large),
+        (lambda: site.see(drained=True), 3, 1000, COMMON | {(65535, 0)}, frozenset()),
+    ]
+    for step, path, med, communities, larges in steps:
+        step()
+        for prefix, hop in ((FOUR, "192.0.2.1"), (SIX, "2001:db8::1")):
+            expected = Route(hop, (OWN_AS,) * path, med, None, communities, larges)
+            until(
+                lambda prefix=prefix, expected=expected: frr.told(prefix) == expected,
+                lambda prefix=prefix, expected=expected: f"{expected} at FRR: {frr.told(prefix)}",
+            )
+    site.see(Health.DOWN)
+    for prefix in (FOUR, SIX):
+        until(lambda prefix=prefix: frr.route(prefix) is None, "withdrawn")
 
 
 # ---- sessions that must not come up ----------------------------------------------------------------------------------
