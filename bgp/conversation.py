@@ -28,6 +28,8 @@ SHOW_SECONDS = 10.0
 """How often ExaBGP is asked for its sessions: shows that it lives, and finds events that were lost."""
 SILENT_SECONDS = 5.0
 """A router that has not answered for this long is worth an explanation; it may just be starting."""
+SENT_SECONDS = 0.2
+"""What was acknowledged is queued; on the wire it is some milliseconds later, 8 at most when nothing else was to do."""
 NO_RULE = "no rule names it"
 
 
@@ -93,10 +95,11 @@ class Conversation:
         return self._order is None and not self._reconciler.busy()
 
     async def settle(self) -> None:
-        """Returns when `settled`."""
+        """Returns when `settled` and, as far as ExaBGP's habits go, sent."""
         while not self.settled():
             self._progress.clear()
             await self._progress.wait()
+        await asyncio.sleep(SENT_SECONDS)
 
     def status(self) -> tuple[PeerStatus, ...]:
         return tuple(self._peer_status(peer) for peer in self._settings.peers)

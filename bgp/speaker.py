@@ -33,6 +33,8 @@ SILENCES_MAX = 2
 """So many unanswered commands in a row mean that ExaBGP hangs and is killed."""
 LINK_SECONDS = 15.0
 """ExaBGP without its bridge for this long is killed: nobody can tell it anything."""
+SILENT_LINK_SECONDS = 3.0
+"""So it is when the bridge had been there and said nothing more: one that lives is back in a tenth of a second."""
 CLOSE_SECONDS = 3.0
 
 _BRIDGE = Path(__file__).resolve().with_name("bridge.py")
@@ -68,6 +70,8 @@ class Speaker:
         """Unanswered commands in a row, and how many answers there were at the last one."""
         self._link_lost_at: float | None = None
         """Since when there is no bridge; None while there is."""
+        self._link_seconds = LINK_SECONDS
+        """For how long that is borne."""
         self.unanswered_commands = 0
         self.link_starts = 0
         self._process = ExabgpProcess(self._directory, owner, clock=clock, on_change=on_change)
@@ -158,9 +162,10 @@ class Speaker:
                 self.conversation.repeat()
             if (
                 self._link_lost_at is not None
-                and now - max(self._link_lost_at, self._process.started_at) > LINK_SECONDS
+                and now - max(self._link_lost_at, self._process.started_at) > self._link_seconds
             ):
-                self._process.kill(f"its bridge has not connected for {LINK_SECONDS:g} s")
+                self._process.kill(f"its bridge has not connected for {self._link_seconds:g} s")
+                self._link_seconds = LINK_SECONDS
 
     async def _meet_bridges(self, listener: socket.socket) -> None:
         """One bridge after the other: a new one appears when ExaBGP or the old bridge died, or when we hung."""
@@ -169,7 +174,7 @@ class Speaker:
         while True:
             connection, _ = await loop.sock_accept(listener)
             reader, writer = await asyncio.open_unix_connection(sock=connection, limit=LINE_BYTES_MAX)
-            self._link_lost_at = None
+            self._link_lost_at, self._link_seconds = None, LINK_SECONDS
             self.link_starts += 1
             self.conversation.begin()
             try:
@@ -186,6 +191,7 @@ class Speaker:
 
     def _count_silence(self, lost: BaseExceptionGroup[SilenceError]) -> None:
         self.unanswered_commands += 1
+        self._link_seconds = SILENT_LINK_SECONDS
         self._silences = 1 if self.conversation.answers > self._answers else self._silences + 1
         self._answers = self.conversation.answers
         log.warning("conversation with ExaBGP ended: %s", lost.exceptions[0])

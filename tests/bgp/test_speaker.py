@@ -113,16 +113,22 @@ async def test_routes_are_right_after_a_kill(victim: str, bird: Bird, tmp_path: 
         await eventually(lambda: not alive(bridges[0]))
 
 
-async def test_an_exabgp_that_hangs_is_replaced(bird: Bird, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("victim", ["exabgp", "bridge"])
+async def test_one_that_hangs_is_replaced(
+    victim: str, bird: Bird, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hung bridge looks like a hung ExaBGP, and ExaBGP itself would hang when its pipe is full."""
     monkeypatch.setattr("anycastle.bgp.link.ANSWER_SECONDS", 0.5)
     async with running(Speaker(settings(tmp_path / "run", (peer(bird),)), clock=SystemClock())) as speaker:
         speaker.set_routes(want(a="normal"))
         await eventually(lambda: bird.table() == {A: NORMAL})
         assert speaker.exabgp_pid is not None
-        os.kill(speaker.exabgp_pid, signal.SIGSTOP)
+        stopped = speaker.exabgp_pid if victim == "exabgp" else children(speaker.exabgp_pid)[0]
+        os.kill(stopped, signal.SIGSTOP)
         speaker.set_routes(want(b="normal"))
         await eventually(lambda: speaker.exabgp_starts == 2 and bird.table() == {B: NORMAL})
-        assert speaker.unanswered_commands == 2
+        assert speaker.unanswered_commands == (2 if victim == "exabgp" else 1)
+        await eventually(lambda: not alive(stopped))
 
 
 async def test_close_withdraws_and_leaves_nothing_running(bird: Bird, tmp_path: Path) -> None:
