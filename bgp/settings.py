@@ -95,6 +95,8 @@ class RouteRule:
     """After a withdrawal the route stays away at least this long."""
     drain_seconds: float = 10.0
     """A drained route is kept with 65535:0 (RFC 8326) this long, then withdrawn."""
+    kept_while_hung: bool = False
+    """The bridge leaves it alone while no controller speaks; one that dies takes it along all the same."""
     addresses: tuple[Address, ...] = ()
     """Service addresses within the prefix that come and go with the route, where the loopback is managed."""
 

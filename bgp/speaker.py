@@ -28,7 +28,7 @@ from anycastle.clock import Clock
 log = logging.getLogger("anycastle.bgp.speaker")
 
 DEAD_MAN_SECONDS = 5.0
-"""The bridge withdraws content routes when we are silent this long: a few beats, and near the term of a lease."""
+"""The bridge withdraws routes when we are silent this long (`RouteRule.kept_while_hung`): near the term of a lease."""
 SILENCES_MAX = 2
 """So many unanswered commands in a row mean that ExaBGP hangs and is killed."""
 LINK_SECONDS = 15.0
@@ -207,7 +207,7 @@ class Speaker:
         if not self._running or (self._written is not None and new <= self._written):
             return
         self._ever |= new
-        keep = {rule.prefix for rule in self._settings.rules if rule.nameserver}
+        keep = {rule.prefix for rule in self._settings.rules if rule.kept_while_hung}
         lines = [
             exabgp.withdraw(peer, prefix).text
             for prefix in sorted(self._ever - keep, key=str)

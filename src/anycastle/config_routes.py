@@ -244,6 +244,7 @@ class RoutePart:
     minimum_sites: int
     hold_down_seconds: float
     drain_seconds: float
+    on_controller_loss: "OnControllerLoss"
     addresses: tuple[Address, ...] | None
     """None where the file does not say and the prefix is more than one address."""
 
@@ -257,8 +258,16 @@ class RoutePart:
             isolated_refuse=isolated_refuse,
             hold_down_seconds=self.hold_down_seconds,
             drain_seconds=self.drain_seconds,
+            kept_while_hung=self.on_controller_loss is OnControllerLoss.KEEP,
             addresses=self.addresses or (),
         )
+
+
+class OnControllerLoss(enum.Enum):
+    """What becomes of a route while the member hangs: it cannot know whether it may still serve."""
+
+    WITHDRAW = "withdraw"
+    KEEP = "keep"
 
 
 def _read_addresses(table: Table, prefix: Prefix) -> tuple[Address, ...] | None:
@@ -280,9 +289,13 @@ def needs_addresses(prefix: Prefix) -> str:
     )
 
 
+def _read_loss(table: Table, default: OnControllerLoss) -> OnControllerLoss:
+    return table.take("on_controller_loss", v.one_of(OnControllerLoss), default)
+
+
 _ROUTE_KEYS = (
     *("prefix", "group", "nameserver", "sites", "lag_max", "minimum_sites", "hold_down", "drain"),
-    *("allow_private", "allow_long_prefix", "service_addresses"),
+    *("allow_private", "allow_long_prefix", "service_addresses", "on_controller_loss"),
 )
 
 
@@ -308,6 +321,8 @@ def read_route(table: Table, groups: tuple[str, ...], announcers: tuple[str, ...
         minimum_sites=table.take("minimum_sites", v.whole(0, 1000), 1),
         hold_down_seconds=table.take("hold_down", v.seconds, 5.0),
         drain_seconds=table.take("drain", v.seconds, 10.0),
+        # A nameserver's answers do not depend on the control process.
+        on_controller_loss=_read_loss(table, OnControllerLoss.KEEP if nameserver else OnControllerLoss.WITHDRAW),
         addresses=_read_addresses(table, prefix),
     )
     table.done(_ROUTE_KEYS)
@@ -324,6 +339,7 @@ class OnDown(enum.Enum):
 
 _LONE_ROUTE_KEYS = (
     *("prefix", "on_down", "hold_down", "drain", "allow_private", "allow_long_prefix", "service_addresses"),
+    "on_controller_loss",
 )
 
 
@@ -343,6 +359,7 @@ def read_lone_route(table: Table, *, managed: bool) -> RouteRule:
     rule = RouteRule(
         prefix=prefix,
         group=None,
+        kept_while_hung=_read_loss(table, OnControllerLoss.WITHDRAW) is OnControllerLoss.KEEP,
         addresses=addresses or (),
         minimum_sites=0 if on_down is OnDown.WITHDRAW else 1,
         hold_down_seconds=table.take("hold_down", v.seconds, 5.0),

@@ -147,3 +147,14 @@ def test_the_loopback_is_managed_where_the_site_says_so(tmp_path: Path) -> None:
     found = "; ".join(faults(file))
     assert "service_addresses: expected addresses within 198.51.100.0/24, found 198.51.101.7" in found
     assert 'loopback: expected the name of an interface such as "lo"' in found
+
+
+def test_what_becomes_of_a_route_while_the_member_hangs(tmp_path: Path) -> None:
+    def kept(old: str, new: str) -> list[bool]:
+        bgp = load_config(changed(tmp_path, old, new)).for_member("ams").bgp
+        assert bgp is not None
+        return [rule.kept_while_hung for rule in bgp.rules]
+
+    assert kept("minimum_sites = 1", "minimum_sites = 1") == [False, True]
+    assert kept("minimum_sites = 1", 'minimum_sites = 1\non_controller_loss = "keep"') == [True, True]
+    assert kept("nameserver = true", 'nameserver = true\non_controller_loss = "withdraw"') == [False, False]
