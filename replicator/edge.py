@@ -108,9 +108,17 @@ class Edge:
             "certificate_reloads": self.certificates.reloads if self.certificates is not None else 0,
         }
 
-    def levels(self) -> dict[str, int]:
+    def levels(self, *, wall: float) -> dict[str, int]:
         """For metrics: how it stands now."""
-        return {"requests_under_way": self._under_way, "websockets_open": self._answers.websockets}
+        found = {"open_requests": self._under_way, "open_websockets": self._answers.websockets}
+        if self.certificates is not None:
+            ends = min(each.valid_until for each in self.certificates.certificates)
+            found["certificate_left_seconds"] = int(ends - wall)
+        return found
+
+    def faults(self, *, wall: float) -> tuple[str, ...]:
+        """What an operator should know, a sentence each."""
+        return self.certificates.faults(wall=wall) if self.certificates is not None else ()
 
     def bind(self) -> None:
         """Take the ports, so that a fault shows before anything starts. Raises EdgeError. `run` does it if need be."""

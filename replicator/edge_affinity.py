@@ -29,7 +29,8 @@ class Affinity:
 
     group: str
     site: str
-    key: bytes
+    keys: tuple[bytes, ...]
+    """The first signs, all verify."""
     seconds: float
 
     def read(self, cookies: Iterable[str], *, wall: float) -> Mark | None:
@@ -37,7 +38,7 @@ class Affinity:
         for pair in (pair for line in cookies for pair in line.split(";")):
             name, _, value = pair.strip().partition("=")
             found = _MARK.fullmatch(value) if name == COOKIE else None
-            if found is None or not hmac.compare_digest(self._signature(found[1], found[2]), found[3]):
+            if found is None or not self._signed(found[1], found[2], found[3]):
                 continue
             until = float(int(found[2], 16))
             if wall < until <= wall + self.seconds + 1:
@@ -51,10 +52,13 @@ class Affinity:
     def cookie(self, *, wall: float, secure: bool) -> str:
         """The value of a Set-Cookie field that marks a user for this site."""
         until = f"{int(wall + self.seconds):x}"
-        value = f"{self.site}.{until}.{self._signature(self.site, until)}"
+        value = f"{self.site}.{until}.{self._signature(self.keys[0], self.site, until)}"
         also = "; Secure" if secure else ""
         return f"{COOKIE}={value}; Path=/; Max-Age={int(self.seconds)}; HttpOnly; SameSite=Lax{also}"
 
-    def _signature(self, site: str, until: str) -> str:
+    def _signed(self, site: str, until: str, signature: str) -> bool:
+        return any(hmac.compare_digest(self._signature(key, site, until), signature) for key in self.keys)
+
+    def _signature(self, key: bytes, site: str, until: str) -> str:
         said = f"anycastle affinity\0{self.group}\0{site}\0{until}".encode()
-        return hmac.new(self.key, said, hashlib.sha256).hexdigest()[:32]
+        return hmac.new(key, said, hashlib.sha256).hexdigest()[:32]

@@ -26,10 +26,10 @@ class Homes:
         self._eligible, self._clock = eligible, clock
         self._affinities = {
             group.name: Affinity(
-                group=group.name, site=settings.site, key=settings.affinity_key, seconds=group.affinity_seconds
+                group=group.name, site=settings.site, keys=settings.affinity_keys, seconds=group.affinity_seconds
             )
             for group in groups
-            if settings.affinity_key is not None and group.affinity_seconds is not None
+            if settings.affinity_keys and group.affinity_seconds is not None
         }
 
     def elsewhere(self, exchange: Exchange) -> str:

@@ -14,6 +14,8 @@ from anycastle.replicator.identity import Stamp, stamp_of
 from anycastle.replicator.settings import CertificateFiles
 
 LOOK_SECONDS = 5.0
+WARN_DAYS = 14
+"""Those who renew by a program do it a month before."""
 
 
 class EdgeTlsError(AnycastleError):
@@ -50,6 +52,12 @@ class Certificates:
         self._seen, self.trouble = stamp, ""
         self.reloads += 1
         return True
+
+    def faults(self, *, wall: float) -> tuple[str, ...]:
+        """What an operator should know, a sentence each."""
+        ending = (each for each in self.certificates if each.days_left(wall) < WARN_DAYS)
+        ends = (f"the edge's certificate {each.file} ends in {each.days_left(wall):.1f} days" for each in ending)
+        return (*((self.trouble,) if self.trouble else ()), *ends)
 
     def _load(self) -> None:
         contexts = [_context(files) for files in self._files]

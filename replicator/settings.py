@@ -155,8 +155,8 @@ class EdgeSettings:
     access_log: Path | None = None
     websockets_max: int = 500
     websocket_silence_seconds_max: float = 600.0
-    affinity_key: bytes | None = None
-    """Shared by the sites; signs the cookies of groups with affinity."""
+    affinity_keys: tuple[bytes, ...] = ()
+    """Shared by the sites, for the cookies of groups with affinity: the first signs, all verify."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

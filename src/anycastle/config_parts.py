@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from anycastle import config_values as v
 from anycastle.bgp.settings import Address
+from anycastle.config_edge import SiteEdgePart, affinity, read_site_edge
 from anycastle.config_read import Expected, NamedFile, Table
 from anycastle.config_routes import BgpPart, read_bgp
 from anycastle.dns.settings import NoneEligible, Policy, SteeredName
@@ -87,25 +88,6 @@ def _read_dashboard(table: Table) -> tuple[tuple[str, int] | None, NamedFile | N
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VerdictPart:
-    """`edge.verdict`: where a web server beside us asks the gate. The socket's name may hold `{site}`."""
-
-    socket: str
-    owner: str | None
-    mode: int
-
-    @classmethod
-    def read(cls, table: Table) -> "VerdictPart":
-        part = cls(
-            socket=table.need("socket", v.socket_file, "/", '"/run/anycastle/verdict.sock"'),
-            owner=table.take("owner", v.account, None),
-            mode=table.take("mode", v.file_mode, 0o600),
-        )
-        table.done(("socket", "owner", "mode"))
-        return part
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SitePart:
     """`[sites.X]`."""
 
@@ -122,8 +104,7 @@ class SitePart:
     dns_tcp_connections: int
     dns_tcp_connections_per_client: int
     dns_cookie_secrets: NamedFile | None
-    edge_listen: tuple[tuple[str, int], ...]
-    verdict: VerdictPart | None
+    edge: SiteEdgePart
     applications: dict[str, str]
     probes: tuple[Probe, ...]
     bgp: BgpPart | None
@@ -137,7 +118,7 @@ _SITE_KEYS = (
 
 
 def read_site(name: str, table: Table) -> SitePart:
-    dns, edge, capacity = table.table("dns"), table.table("edge"), table.table("capacity")
+    dns, capacity = table.table("dns"), table.table("capacity")
     applications = table.table("applications").named_values(v.http_url)
     part = SitePart(
         local=LocalPart.read(table),
@@ -153,8 +134,7 @@ def read_site(name: str, table: Table) -> SitePart:
         dns_tcp_connections=dns.take("tcp_connections", v.whole(1, 65_536), 256),
         dns_tcp_connections_per_client=dns.take("tcp_connections_per_client", v.whole(1, 65_536), 16),
         dns_cookie_secrets=dns.named_file("cookie_secrets", v.text),
-        edge_listen=edge.take("listen", v.many(v.listener), ()),
-        verdict=VerdictPart.read(edge.table("verdict")) if edge.has("verdict") else None,
+        edge=read_site_edge(table.table("edge")),
         applications=applications,
         probes=read_probes(name, table.tables("probes")),
         bgp=read_bgp(table.table("bgp")) if table.has("bgp") else None,
@@ -167,7 +147,6 @@ def read_site(name: str, table: Table) -> SitePart:
             *("tcp_connections", "tcp_connections_per_client"),
         )
     )
-    edge.done(("listen", "verdict"))
     capacity.done(("soft", "hard"))
     if part.soft_load is not None and part.hard_load is not None and part.soft_load > part.hard_load:
         table.fault("capacity", "expected soft to be at most hard")
@@ -278,17 +257,24 @@ class GroupPart:
     dynamic: tuple[str, ...]
     fence_timeout_seconds: float
     wait_max_seconds: float
+    static: tuple[str, ...]
+    affinity_seconds: float | None
+    settle_seconds: float
     scrub_bytes_per_second: int | None
 
 
 _GROUP_KEYS = (
     *("root", "hosts", "document_root", "application", "writes", "copies", "isolated", "exclude", "dynamic"),
-    *("fence_timeout", "wait_max", "scrub_rate"),
+    *("fence_timeout", "wait_max", "settle", "static", "affinity", "affinity_life", "scrub_rate"),
 )
 
 
 SCRUB_BYTES_PER_SECOND = 5_000_000
 """A terabyte in two and a half days, and a disk hardly notices."""
+
+
+AFFINITY_SECONDS = 4 * 3600.0
+"""Longer than software keeps an idle session, as a rule; the mark is renewed while its user comes."""
 
 
 def _scrub_rate(value: Any) -> int | None:
@@ -298,6 +284,7 @@ def _scrub_rate(value: Any) -> int | None:
 def read_group(name: str, table: Table, sites: tuple[str, ...]) -> GroupPart:
     anywhere: tuple[str, ...] = ()
     writes = table.take("writes", lambda value: () if value == "any" else v.some_of(sites, "sites")(value), anywhere)
+    affinity_seconds = table.take("affinity_life", v.positive_seconds, AFFINITY_SECONDS)
     usual_scrub_rate: int | None = SCRUB_BYTES_PER_SECOND
     part = GroupPart(
         name=name,
@@ -312,12 +299,17 @@ def read_group(name: str, table: Table, sites: tuple[str, ...]) -> GroupPart:
         dynamic=table.take("dynamic", v.many(v.text), ("*.php", "*.cgi")),
         fence_timeout_seconds=table.take("fence_timeout", v.positive_seconds, 10.0),
         wait_max_seconds=table.take("wait_max", v.positive_seconds, 2.0),
+        static=table.take("static", v.many(v.text), ()),
+        affinity_seconds=affinity_seconds if table.take("affinity", affinity, False) else None,
+        settle_seconds=table.take("settle", v.seconds, 0.0),
         scrub_bytes_per_second=table.take("scrub_rate", _scrub_rate, usual_scrub_rate),
     )
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", name):
         table.fault("", "expected a group name of lower-case letters, digits and inner hyphens, at most 32")
     if part.document_root.startswith("/") or ".." in part.document_root.split("/"):
         table.fault("document_root", 'expected a folder in the group such as "{1}/htdocs"')
+    if part.settle_seconds >= part.fence_timeout_seconds:
+        table.fault("settle", "expected less than fence_timeout: every write waits so long")
     if "{1}" in part.document_root and not all(host.startswith("*.") for host in part.hosts):
         table.fault("document_root", "uses {1}, so each of hosts must begin with a star")
     table.done(_GROUP_KEYS)

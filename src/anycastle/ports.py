@@ -283,7 +283,8 @@ class Ports:
         ]
         unraised = self._member.tables.unraised.values() if self._member.tables is not None else ()
         held = [f"routes are {hold.kind}: {hold.reason}" for hold in hold_reports(self._member)]
-        ends = self._member.links.identity.faults(wall=self._member.clock.wall())
+        member, wall = self._member, self._member.clock.wall()
+        ends = (*member.links.identity.faults(wall=wall), *(member.edge.faults(wall=wall) if member.edge else ()))
         notes = (self._member.reload_refused, *held, *unraised, step, *ends, *watched, *scans)
         return tuple(note for note in notes if note)
 

@@ -120,14 +120,18 @@ class Site:
         self.heard: list[str] = []
         round_trips: list[tuple[str, float]] = settings.pop("heard_round_trip", [])
         self.forward: Callable[[str, ForwardRequest], Awaitable[aiohttp.ClientResponse]] = self.nowhere
-        group = GroupSettings(
-            name="blogs",
-            root=Path("/srv/blogs"),
-            hosts=("*.blogs.example.com",),
-            document_root="{1}/htdocs",
-            application=origin,
-            prefix_depth=1,
+        self.group = group = replace(
+            GroupSettings(
+                name="blogs",
+                root=Path("/srv/blogs"),
+                hosts=("*.blogs.example.com",),
+                document_root="{1}/htdocs",
+                application=origin,
+                prefix_depth=1,
+            ),
+            **settings.pop("group", {}),
         )
+        self.eligible = settings.pop("eligible", lambda site, group, prefix: True)
         self.edge = Edge(
             replace(EdgeSettings(site=name, listen=((HOST, 0),)), **settings),
             (group,),
@@ -135,6 +139,7 @@ class Site:
             forward=lambda member, request: self.forward(member, request),
             on_request=self.heard.append,
             on_round_trip=lambda address, seconds: round_trips.append((address, seconds)),
+            eligible=lambda site, group, prefix: self.eligible(site, group, prefix),
         )
 
     async def nowhere(self, member: str, request: ForwardRequest) -> aiohttp.ClientResponse:
@@ -148,7 +153,7 @@ class Site:
 
 @asynccontextmanager
 async def site(name: str = "ams", *, origin: str = "", **settings: Any) -> AsyncIterator[Site]:
-    """`origin`: another application than the one that is made."""
+    """`origin`: another application than the one that is made; `group`: its settings, the others are the edge's."""
     application = Application()
     async with application_server(application) as own:
         made = Site(name, origin or own, application, **settings)

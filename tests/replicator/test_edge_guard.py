@@ -77,7 +77,7 @@ async def test_a_client_that_reads_nothing() -> None:
         _, writer = await connect(ams)
         writer.write(f"{HEAD}\r\n".encode())
         await until(lambda: ams.edge.counters()["clients_too_slow"] == 1, "cut off")
-        await until(lambda: ams.edge.levels()["requests_under_way"] == 0, "given up")
+        await until(lambda: ams.edge.levels(wall=0)["open_requests"] == 0, "given up")
         writer.close()
 
 
