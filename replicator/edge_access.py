@@ -6,16 +6,19 @@ Laws: nobody waits for the log: lines go to a thread through a queue of `LINES_M
 and left out; what a client sent cannot end a line or a quoted text. A file that was renamed (logrotate) is opened anew.
 """
 
+import contextlib
 import logging
 import queue
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from logging.handlers import QueueHandler, QueueListener, WatchedFileHandler
+from logging.handlers import QueueHandler, WatchedFileHandler
 from pathlib import Path
+from threading import Thread
 
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
+from multidict import CIMultiDict
 
 from anycastle.errors import AnycastleError
 from anycastle.replicator.edge_client import Proxies
@@ -23,6 +26,8 @@ from anycastle.replicator.edge_exchange import VERDICT
 
 LINES_MAX = 10_000
 FIELD_CHARS_MAX = 1000
+LAST_SECONDS = 2.0
+"""At the end, for what is not written yet."""
 
 
 class AccessLogError(AnycastleError):
@@ -32,7 +37,7 @@ class AccessLogError(AnycastleError):
 class _Queue(QueueHandler):
     """Counts instead of waiting."""
 
-    def __init__(self, lines: "queue.Queue[logging.LogRecord]") -> None:
+    def __init__(self, lines: "queue.Queue[logging.LogRecord | None]") -> None:
         super().__init__(lines)
         self.lost = 0
 
@@ -50,7 +55,8 @@ class AccessLog:
         self.logger: logging.Logger | None = None
         """What aiohttp is given; None while there is none."""
         self._file, self._site, self._proxies = file, site, proxies
-        self._handler = _Queue(queue.Queue(LINES_MAX))
+        self._lines: queue.Queue[logging.LogRecord | None] = queue.Queue(LINES_MAX)
+        self._handler = _Queue(self._lines)
 
     @property
     def lost(self) -> int:
@@ -69,15 +75,21 @@ class AccessLog:
             raise AccessLogError(f"edge.access_log {self._file} cannot be written: {error.strerror}") from error
         logger = logging.Logger("anycastle.access", logging.INFO)
         logger.addHandler(self._handler)
-        listener = QueueListener(self._handler.queue, written)
-        listener.start()
+        thread = Thread(target=self._write, args=(written,), name="access-log", daemon=True)
+        thread.start()
         self.logger = logger
         try:
             yield
         finally:
             self.logger = None
-            listener.stop()
-            written.close()
+            with contextlib.suppress(queue.Full):
+                self._lines.put(None, timeout=LAST_SECONDS)
+            thread.join(LAST_SECONDS)
+
+    def _write(self, written: WatchedFileHandler) -> None:
+        while (record := self._lines.get()) is not None:
+            written.handle(record)
+        written.close()
 
     def line_class(self) -> type[AbstractAccessLogger]:
         """For `aiohttp.web.Server`, which makes one of it for each connection."""
@@ -94,8 +106,8 @@ class AccessLog:
 
 def line(request: web.BaseRequest, response: web.StreamResponse, seconds: float, *, site: str, proxies: Proxies) -> str:
     """One request, without the end of the line."""
-    headers = request.headers
-    client = proxies.client(headers.copy(), request.remote or "-")
+    headers = CIMultiDict(request.headers)
+    client = proxies.client(headers, request.remote or "-")
     now = datetime.now().astimezone().strftime("%d/%b/%Y:%H:%M:%S %z")
     asked = f"{request.method} {request.raw_path} HTTP/{request.version.major}.{request.version.minor}"
     said = _quoted(headers.get("Referer", "-")), _quoted(headers.get("User-Agent", "-"))

@@ -43,7 +43,7 @@ class Homes:
         if affinity is None or not ("Set-Cookie" in headers or "Cookie" in exchange.headers):
             return headers
         mark, wall = self._mark(exchange), self._clock.wall()
-        at_home_elsewhere = mark is not None and mark.site != self._site and not exchange.hops
+        at_home_elsewhere = mark is not None and mark.site != self._site
         if at_home_elsewhere or not affinity.due(mark, wall=wall):
             return headers
         secure = exchange.headers.get("X-Forwarded-Proto") == "https"

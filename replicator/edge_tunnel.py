@@ -105,6 +105,9 @@ async def tunnel(
                 connection.protocol.set_parser(down, EMPTY_PAYLOAD)
                 request.protocol.set_parser(up)  # type: ignore[arg-type]  # all that it calls is there
                 await _both(((down, request.writer), (up, StreamWriter(connection.protocol, loop))))
+        for transport in (connection.transport, request.transport):
+            if transport is not None and transport.get_write_buffer_size():
+                transport.abort()  # closing would wait for somebody who takes nothing
         upstream.close()
     return answer
 
