@@ -25,21 +25,24 @@ from anycastle.replicator.edge_access import AccessLog
 from anycastle.replicator.edge_answer import RETRY_SECONDS, Answers
 from anycastle.replicator.edge_client import Proxies, with_client
 from anycastle.replicator.edge_elsewhere import ForwardCall
-from anycastle.replicator.edge_exchange import Exchange, RequestBody, Voice
+from anycastle.replicator.edge_exchange import VERDICT, Exchange, RequestBody, Voice
 from anycastle.replicator.edge_forward import FORWARD_PATH, HOP_HEADER
 from anycastle.replicator.edge_guard import Connection, Crowd, Guard, guard_of
+from anycastle.replicator.edge_hosts import HostCounts
 from anycastle.replicator.edge_request import RequestFault, check, origin_form
 from anycastle.replicator.edge_target import TargetError, Targets
 from anycastle.replicator.edge_tls import LOOK_SECONDS, Certificates
 from anycastle.replicator.edge_view import Eligible, GatePort
 from anycastle.replicator.listen import HTTP_LOG, bind_listener, serving
 from anycastle.replicator.round_trip import OnRoundTrip, RoundTrips
-from anycastle.replicator.settings import EdgeSettings, GroupSettings
+from anycastle.replicator.settings import READS, EdgeSettings, GroupSettings
 
 log = logging.getLogger("anycastle.replicator.edge")
 
 IDLE_SECONDS = 75.0
 """A client's connection that asks nothing for so long is closed."""
+LINGER_SECONDS = 2.0
+"""What a client still sends when it is answered already is read for so long, so that it hears the answer."""
 SHUTDOWN_SECONDS = 1.0
 """For requests that were not done when the time to finish was over."""
 
@@ -71,6 +74,7 @@ class Edge:
         self.settings = settings
         self.round_trips = RoundTrips(on_round_trip)
         self.certificates = Certificates(settings.certificates) if settings.certificates else None
+        self.hosts = HostCounts()
         self._answers = Answers(
             settings, groups, gate, forward=forward, eligible=eligible, clock=clock or SystemClock()
         )
@@ -110,7 +114,7 @@ class Edge:
 
     def levels(self, *, wall: float) -> dict[str, int]:
         """For metrics: how it stands now."""
-        found = {"open_requests": self._under_way, "open_websockets": self._answers.websockets}
+        found = {"open_requests": self._under_way, "websocket_connections": self._answers.websockets}
         if self.certificates is not None:
             ends = min(each.valid_until for each in self.certificates.certificates)
             found["certificate_left_seconds"] = int(ends - wall)
@@ -152,6 +156,7 @@ class Edge:
                 access_log_class=self._access.line_class(),
                 logger=HTTP_LOG,
                 auto_decompress=False,
+                lingering_time=LINGER_SECONDS,
                 keepalive_timeout=IDLE_SECONDS,
                 max_line_size=size,
                 max_field_size=size,
@@ -252,19 +257,24 @@ class Edge:
             target = self._targets.find(hosts[0] if len(hosts) == 1 else "", raw_path)
         except TargetError as error:
             self._answers.given["fault"] += 1
-            answer = voice.plain(error.status, "fault", str(error))
+            fault = voice.plain(error.status, "fault", str(error))
             if error.status == 400:
-                answer.force_close()
-            return answer
+                fault.force_close()
+            return fault
         self._on_request(target.group.name)
-        return await self._answers.answer(
-            Exchange(
-                request=request,
-                target=target,
-                raw_path=raw_path,
-                headers=headers,
-                body=RequestBody(request, self.settings),
-                hops=hops,
-                voice=voice,
-            )
+        exchange = Exchange(
+            request=request,
+            target=target,
+            raw_path=raw_path,
+            headers=headers,
+            body=RequestBody(request, self.settings),
+            hops=hops,
+            voice=voice,
         )
+        answer = await self._answers.answer(exchange)
+        if not answer.prepared:
+            exchange.end_connection(answer)
+        if not hops:
+            refused = request.get(VERDICT) == "refuse"
+            self.hosts.count(request.headers["Host"].lower(), write=request.method not in READS, refused=refused)
+        return answer

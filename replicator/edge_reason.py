@@ -10,6 +10,7 @@ from functools import lru_cache
 _WORDS = (
     ("isolated", re.compile(r"^isolated, served by policy")),
     ("hop", re.compile(r"^passed on by ")),
+    ("copies", re.compile(r"^a write needs \d+ copies")),
     ("no_answer", re.compile(r": (no link with|no other site has it|\S+ (refused|cannot be reached|did not))")),
     ("not_current", re.compile(r"^not current|lease|not heard of|catching up|clock|majority")),
     ("coarse_mark", re.compile(r"^below a coarse change|^the details of ")),
@@ -17,7 +18,6 @@ _WORDS = (
     ("not_fenced", re.compile(r"not fenced|could not be fenced")),
     ("not_landed", re.compile(r"not landed|^it has landed at ")),
     ("writer", re.compile(r"^writes go to ")),
-    ("copies", re.compile(r"^a write needs \d+ copies")),
     ("changing", re.compile(r"^it changed each time")),
     ("affinity", re.compile(r"^at home there$")),
 )

@@ -59,6 +59,7 @@ CORES = {
             "edge_client",
             "edge_affinity",
             "edge_reason",
+            "edge_hosts",
             "link_frame",
             "fanotify_record",
             "pace",

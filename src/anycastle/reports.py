@@ -13,6 +13,7 @@ from anycastle.health.report import (
     FlightReport,
     GroupReport,
     HoldReport,
+    HostReport,
     LagReport,
     LinkReport,
     RouteReport,
@@ -46,6 +47,18 @@ def link_reports(member: Member, *, now: float) -> tuple[LinkReport, ...]:
             queued_bytes=member.links.queued_bytes(peer),
         )
         for peer in sorted(member.settings.link.peers)
+    )
+
+
+HOSTS_SHOWN = 20
+
+
+def host_reports(member: Member) -> tuple[HostReport, ...]:
+    """The customers that the edge works for most."""
+    busiest = member.edge.hosts.busiest(HOSTS_SHOWN) if member.edge is not None else []
+    return tuple(
+        HostReport(host=host, requests=count.requests, writes=count.writes, refused=count.refused)
+        for host, count in busiest
     )
 
 

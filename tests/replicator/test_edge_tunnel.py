@@ -63,13 +63,13 @@ async def test_both_ways() -> None:
             for size in (0, 1, 125, 70_000, 3_000_000):
                 await websocket.send_bytes(b"x" * size)
                 assert len(await websocket.receive_bytes()) == 2 * size
-            assert ams.edge.levels(wall=0)["open_websockets"] == 1
+            assert ams.edge.levels(wall=0)["websocket_connections"] == 1
             await websocket.ping()
             await websocket.send_str("leave")
             assert (await websocket.receive()).type is aiohttp.WSMsgType.CLOSE
             assert websocket.close_code == 4000
         await until(lambda: there.open == 0, "ended there")
-        await until(lambda: ams.edge.levels(wall=0)["open_websockets"] == 0, "ended here")
+        await until(lambda: ams.edge.levels(wall=0)["websocket_connections"] == 0, "ended here")
         assert (ams.edge.answers["websocket"], len(ams.gate.asked)) == (1, 2)
 
 
