@@ -27,12 +27,12 @@ from anycastle.replicator.edge_client import Proxies, with_client
 from anycastle.replicator.edge_elsewhere import ForwardCall
 from anycastle.replicator.edge_exchange import VERDICT, Exchange, RequestBody, Voice
 from anycastle.replicator.edge_forward import FORWARD_PATH, HOP_HEADER
+from anycastle.replicator.edge_gate import Eligible, GatePort
 from anycastle.replicator.edge_guard import Connection, Crowd, Guard, guard_of
 from anycastle.replicator.edge_hosts import HostCounts
 from anycastle.replicator.edge_request import RequestFault, check, origin_form
 from anycastle.replicator.edge_target import TargetError, Targets
 from anycastle.replicator.edge_tls import LOOK_SECONDS, Certificates
-from anycastle.replicator.edge_view import Eligible, GatePort
 from anycastle.replicator.listen import HTTP_LOG, bind_listener, serving
 from anycastle.replicator.round_trip import OnRoundTrip, RoundTrips
 from anycastle.replicator.settings import READS, EdgeSettings, GroupSettings
@@ -143,6 +143,7 @@ class Edge:
     async def run(self) -> None:
         """Serve until cancelled; what is under way then may finish, within `drain_seconds_max`."""
         self.bind()
+        self._outside.last = False
         with self._access.open():
             # The sum of the fields is checked here and answered 431; one alone beyond twice the limit is a plain 400.
             size = 2 * self.settings.header_bytes_max

@@ -10,6 +10,7 @@ stop that; a request that may have had an effect is never sent twice; one that c
 
 import asyncio
 import logging
+import math
 from collections import Counter
 from collections.abc import Iterable
 from typing import assert_never
@@ -24,11 +25,11 @@ from anycastle.replicator import edge_headers as fields
 from anycastle.replicator.edge_application import Applications
 from anycastle.replicator.edge_elsewhere import Answered, Elsewhere, ForwardCall, Unanswered
 from anycastle.replicator.edge_exchange import Exchange, NoAnswer, read_held
+from anycastle.replicator.edge_gate import Eligible, GatePort
 from anycastle.replicator.edge_home import Homes, home_first
 from anycastle.replicator.edge_reason import word
 from anycastle.replicator.edge_static import open_static, send
 from anycastle.replicator.edge_tunnel import tunnel, wanted
-from anycastle.replicator.edge_view import Eligible, GatePort
 from anycastle.replicator.gate import Forward, Refuse, Serve
 from anycastle.replicator.settings import READS, EdgeSettings, GroupSettings
 
@@ -41,6 +42,8 @@ RETRY_SECONDS = 1
 AT_HOME = "at home there"
 SLOW_FENCE_SECONDS = 1.0
 """No round trip on earth takes that long: somebody is waited for."""
+SLOW_TOLD_SECONDS = 5.0
+"""Of one group; when one is waited for, so are all that follow."""
 
 
 class Answers:
@@ -63,6 +66,7 @@ class Answers:
         self.reasons: Counter[str] = Counter()
         """The same of those that were not simply served, with the reason in a word: `refuse_not_current`."""
         self.slow_fences = 0
+        self._slow_told: dict[str, float] = {}
         self.websockets = 0
         """Open now."""
         self.fences: asyncio.TaskGroup | None = None
@@ -134,6 +138,8 @@ class Answers:
 
         With a query it may be a picture made on the fly: then the hash says nothing.
         """
+        if exchange.hops:
+            await exchange.body.begin()  # as for a write
         upgrade = wanted(exchange.request)
         known = verdict.digest is not None and exchange.request.method != "OPTIONS" and "?" not in exchange.raw_path
         etag = fields.entity_tag(verdict.digest) if known and verdict.digest is not None else ""
@@ -226,6 +232,10 @@ class Answers:
 
     def _tell_slow(self, group: str) -> None:
         self.slow_fences += 1
+        now = asyncio.get_running_loop().time()
+        if now < self._slow_told.get(group, -math.inf) + SLOW_TOLD_SECONDS:
+            return
+        self._slow_told[group] = now
         waits = self._gate.waiting_for(group)
         log.warning("event=slow-fence group=%s seconds=%g waits_for=%r", group, SLOW_FENCE_SECONDS, waits)
 

@@ -11,7 +11,7 @@ from multidict import CIMultiDict
 from anycastle.clock import Clock
 from anycastle.replicator.edge_affinity import Affinity, Mark
 from anycastle.replicator.edge_exchange import Exchange
-from anycastle.replicator.edge_view import Eligible
+from anycastle.replicator.edge_gate import Eligible
 from anycastle.replicator.gate import Forward
 from anycastle.replicator.settings import EdgeSettings, GroupSettings
 

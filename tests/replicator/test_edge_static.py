@@ -14,7 +14,9 @@ import pytest
 from anycastle.replicator.edge_static import byte_range, content_type, open_static
 from anycastle.replicator.entry import Version
 from anycastle.replicator.gate import Refuse, Serve
+from tests.replicator.edge_certificates import make
 from tests.replicator.edge_site import ALICE, ETAG, KNOWN, SERVE, Application, Site, signed, site
+from tests.replicator.members import HOST
 
 LARGE = bytes(range(256)) * 20_000
 STATIC = ("*.jpg", "*.css", "*.bin", "*.txt", "*.fifo")
@@ -157,6 +159,20 @@ async def test_curl_goes_on_where_it_stopped(tmp_path: Path) -> None:
         done = await asyncio.to_thread(subprocess.run, command, capture_output=True, timeout=20, check=False)
         assert (done.returncode, done.stderr) == (0, b"")
         assert part.read_bytes() == LARGE
+
+
+async def test_over_tls(tmp_path: Path) -> None:
+    certificate = make(tmp_path / "tls", "star", "*.blogs.example.com")
+    tls = {"listen": (), "tls_listen": ((HOST, 0),), "certificates": (certificate,)}
+    async with files(tmp_path / "root", **tls) as (ams, _, _):
+        got, port = tmp_path / "got", ams.edge.addresses[0][1]
+        command = [
+            *("curl", "-fsS", "--cacert", str(certificate.certificate), "--connect-to", f"::{HOST}:{port}"),
+            *("-o", str(got), f"https://{ALICE}/large.bin"),
+        ]
+        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, timeout=20, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert got.read_bytes() == LARGE
 
 
 def test_a_root_that_is_gone_serves_nothing(tmp_path: Path) -> None:
