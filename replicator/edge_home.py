@@ -40,7 +40,7 @@ class Homes:
     def mark(self, exchange: Exchange, headers: CIMultiDict[str]) -> CIMultiDict[str]:
         """An answer of the application here, which marks its user for this site if need be."""
         affinity = self._affinities.get(exchange.target.group.name)
-        if affinity is None or not ("Set-Cookie" in headers or "Cookie" in exchange.headers):
+        if affinity is None or not ("Set-Cookie" in headers or exchange.headers.get("Cookie")):
             return headers
         mark, wall = self._mark(exchange), self._clock.wall()
         at_home_elsewhere = mark is not None and mark.site != self._site

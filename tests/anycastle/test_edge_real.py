@@ -19,7 +19,9 @@ SOON_SECONDS = 8.0
 def three() -> Iterator[Members]:
     """Writes go to nyc, and to ams when nyc is not current."""
     with prepared("ams", "nyc", "sgp") as made:
-        made.change("[groups.photos]\n", '[groups.photos]\nwrites = ["nyc", "ams"]\n')
+        made.change("[groups.photos]\n", '[groups.photos]\nwrites = ["nyc", "ams"]\naffinity = "cookie"\n')
+        made.configure(f'{made.text}\n[edge]\naffinity_keys = "affinity"\n')
+        (made.folder / "affinity").write_text("ab" * 32)
         made.start_applications()
         for name in made.sites:
             made.start(name)
@@ -38,6 +40,32 @@ def post(made: Members, site: str, name: str, body: bytes) -> tuple[int, str]:
         return answer.status, answer.getheader("X-Anycastle-Verdict", "")
     finally:
         connection.close()
+
+
+def get(made: Members, site: str, name: str, cookie: str) -> tuple[str, str]:
+    """Verdict, and the mark that comes with it."""
+    connection = http.client.HTTPConnection(ADDRESS, made.sites[site].edge, timeout=SOON_SECONDS)
+    try:
+        connection.request("GET", f"/{name}", headers={"Host": HOST} | ({"Cookie": cookie} if cookie else {}))
+        answer = connection.getresponse()
+        answer.read()
+        return answer.getheader("X-Anycastle-Verdict", ""), answer.getheader("Set-Cookie", "").partition(";")[0]
+    finally:
+        connection.close()
+
+
+def test_users_stay_at_their_site_until_it_is_drained(three: Members) -> None:
+    assert post(three, "nyc", "home.jpg", b"photo") == (201, "write")
+    until(lambda: get(three, "ams", "home.jpg", "") == ("serve", ""), "it has landed, and ams answers itself")
+    verdict, mark = get(three, "ams", "home.jpg", "session=1")
+    assert (verdict, mark.partition(".")[0]) == ("serve", "anycastle_site=ams")
+    assert get(three, "sgp", "home.jpg", f"session=1; {mark}") == ("forward ams", "")
+    assert three.run("drain", "ams", site="sgp").status == 0
+    moved = until(lambda: get(three, "sgp", "home.jpg", mark)[1], "the user moves")
+    assert moved.startswith("anycastle_site=sgp.")
+    assert three.run("undrain", "ams", site="sgp").status == 0
+    until(lambda: get(three, "ams", "home.jpg", moved)[0] == "forward sgp", "and stays there")
+    three.settled()
 
 
 def test_a_member_that_ends_answers_what_it_was_asked(three: Members) -> None:
