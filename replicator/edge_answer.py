@@ -13,6 +13,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import assert_never
 
 import aiohttp
@@ -44,6 +45,11 @@ SLOW_FENCE_SECONDS = 1.0
 """No round trip on earth takes that long: somebody is waited for."""
 SLOW_TOLD_SECONDS = 5.0
 """Of one group; when one is waited for, so are all that follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What was read is no longer what the gate judged: nothing was shown of it, and it is judged anew."""
 
 
 class Answers:
@@ -103,7 +109,7 @@ class Answers:
                     return self._refuse(exchange, verdict)
                 case Serve():
                     answer = await self._serve_file(exchange, verdict) or await self._serve(exchange, verdict)
-                    if not isinstance(answer, bool):
+                    if not isinstance(answer, Changed):
                         return answer
                 case _:
                     assert_never(verdict)
@@ -117,24 +123,24 @@ class Answers:
         again = await self._gate.admit(target.group.name, target.path, target.prefix, meanwhile=False)
         return isinstance(again, Serve) and again.version == verdict.version
 
-    async def _serve_file(self, exchange: Exchange, verdict: Serve) -> web.StreamResponse | bool:
-        """From the disk; False when that is not for us to do, True when it changed meanwhile."""
+    async def _serve_file(self, exchange: Exchange, verdict: Serve) -> web.StreamResponse | Changed | None:
+        """From the disk; None when that is not for us to do."""
         target = exchange.target
         if not target.static or target.path is None or exchange.request.method not in ("GET", "HEAD"):
-            return False
+            return None
         file = open_static(target.group, target.path)
         if file is None:
-            return False
+            return None
         try:
             if not await self._still(exchange, verdict):
-                return True
+                return Changed()
             self.given["serve"] += 1
             return await send(exchange, file, verdict, silence_seconds_max=self._settings.silence_seconds_max)
         finally:
             file.close()
 
-    async def _serve(self, exchange: Exchange, verdict: Serve) -> web.StreamResponse | bool:
-        """From the application here; True when the gate says something else by the time it answers.
+    async def _serve(self, exchange: Exchange, verdict: Serve) -> web.StreamResponse | Changed:
+        """From the application here; `Changed` when the gate says something else by the time it answers.
 
         With a query it may be a picture made on the fly: then the hash says nothing.
         """
@@ -151,7 +157,7 @@ class Answers:
         upstream = await self.applications.ask(exchange, asked, write=False, upgrade=upgrade is not None)
         if not await self._still(exchange, verdict):
             upstream.close()
-            return True
+            return Changed()
         self.given["serve"] += 1
         headers = fields.end_to_end(upstream.headers)
         if upstream.status == 101 and upgrade is not None:

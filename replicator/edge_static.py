@@ -108,47 +108,60 @@ def byte_range(line: str, size: int) -> tuple[int, int] | None:
     return first, count
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a request for a file is answered with: `count` bytes from `first` on, none when the status says so."""
+
+    status: int
+    headers: CIMultiDict[str]
+    first: int = 0
+    count: int = 0
+
+
+def plan(method: str, asked: CIMultiDict[str], status: os.stat_result, verdict: Serve, kind: str) -> Plan:
+    """Conditions in the order of RFC 9110 section 13.2.2; `kind` is the content type. Pure."""
+    size, etag, modified = status.st_size, validator(status, verdict), formatdate(status.st_mtime, usegmt=True)
+    dated = verdict.digest is None
+    headers = CIMultiDict({"ETag": etag})
+    if dated:
+        headers["Last-Modified"] = modified
+    unmodified = dated and "If-None-Match" not in asked and asked.get("If-Modified-Since") == modified
+    if none_match_fails(asked, etag) or unmodified:
+        return Plan(304, headers)
+    headers["Accept-Ranges"] = "bytes"
+    headers["Content-Type"] = kind
+    if method == "HEAD":
+        headers["Content-Length"] = str(size)
+        return Plan(200, headers)
+    if asked.get("If-Range", etag) not in (etag, modified if dated else etag):
+        return Plan(200, headers, 0, size)
+    try:
+        part = byte_range(asked.get("Range", ""), size)
+    except ValueError:
+        headers["Content-Range"] = f"bytes */{size}"
+        return Plan(416, headers)
+    if part is None:
+        return Plan(200, headers, 0, size)
+    first, count = part
+    headers["Content-Range"] = f"bytes {first}-{first + count - 1}/{size}"
+    return Plan(206, headers, first, count)
+
+
 async def send(exchange: Exchange, file: OpenFile, verdict: Serve, *, silence_seconds_max: float) -> web.StreamResponse:
     """The answer. The caller closes the file."""
-    path, asked = exchange.target.path, exchange.headers
-    assert path is not None
-    size, etag = file.status.st_size, validator(file.status, verdict)
-    modified = formatdate(file.status.st_mtime, usegmt=True)
-    headers = CIMultiDict({"ETag": etag})
-    known = verdict.digest is not None
-    if not known:
-        headers["Last-Modified"] = modified
-    signed = exchange.signed(headers, "serve", verdict.version)
-    if none_match_fails(asked, etag) or (
-        not known and "If-None-Match" not in asked and asked.get("If-Modified-Since") == modified
-    ):
-        return web.Response(status=304, headers=signed)
-    signed["Accept-Ranges"] = "bytes"
-    signed["Content-Type"] = content_type(os.fsdecode(path))
-    status, first, count = 200, 0, size
-    if_range = asked.get("If-Range")
-    holds = if_range is None or if_range == etag or (not known and if_range == modified)
-    if exchange.request.method == "GET" and holds:
-        try:
-            part = byte_range(asked.get("Range", ""), size)
-        except ValueError:
-            signed["Content-Range"] = f"bytes */{size}"
-            return web.Response(status=416, headers=signed)
-        if part is not None:
-            status, (first, count) = 206, part
-            signed["Content-Range"] = f"bytes {first}-{first + count - 1}/{size}"
-    if exchange.request.method == "HEAD":
-        signed["Content-Length"] = str(size)
-        return web.Response(status=200, headers=signed)
-    if count <= COPIED_BYTES_MAX:
-        body = os.pread(file.descriptor, count, first)
-        if len(body) == count:
-            return web.Response(status=status, headers=signed, body=body)
-    answer = web.StreamResponse(status=status, headers=signed)
-    answer.content_length = count
+    assert exchange.target.path is not None
+    kind = content_type(os.fsdecode(exchange.target.path))
+    planned = plan(exchange.request.method, exchange.headers, file.status, verdict, kind)
+    headers = exchange.signed(planned.headers, "serve", verdict.version)
+    if planned.count <= COPIED_BYTES_MAX:
+        body = os.pread(file.descriptor, planned.count, planned.first)
+        if len(body) == planned.count:
+            return web.Response(status=planned.status, headers=headers, body=body or None)
+    answer = web.StreamResponse(status=planned.status, headers=headers)
+    answer.content_length = planned.count
     exchange.end_connection(answer)
     await answer.prepare(exchange.request)
-    await _send_file(exchange, file, first, count, silence_seconds_max)
+    await _send_file(exchange, file, planned.first, planned.count, silence_seconds_max)
     return answer
 
 
