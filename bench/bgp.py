@@ -33,6 +33,8 @@ OWN_AS, ROUTER_AS = 64500, 64499
 SECONDS_MAX = 120.0
 POLL_SECONDS = 0.0002
 PEER = "exabgp healthcheck"
+OUR_FASTEST = ("--interval", "100ms", "--timeout", "5s", "--rise", "1", "--fall", "1", "--hold-down", "0s")
+ITS_FASTEST = ("interval = 0.1", "fast-interval = 0.1", "rise = 1", "fall = 1", "debounce")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +73,16 @@ def measure(plan: Plan) -> list[Row]:
         folder.chmod(0o755)
         with router(folder / "bird") as bird:
             rows += asyncio.run(_ours(bird, folder, plan))
-        for name, options, count in (
-            (
-                "fastest",
-                ("interval = 0.1", "fast-interval = 0.1", "rise = 1", "fall = 1", "debounce"),
-                plan.peer_changes,
-            ),
-            ("defaults", (), plan.default_changes),
-        ):
-            if not count:
-                continue
-            with router(folder / f"bird-{name}") as bird:
-                rows += _healthcheck(bird, folder / name, f"failure to router, {name}", options, count)
+        runs = (
+            (_announce, "fastest", OUR_FASTEST, plan.peer_changes),
+            (_healthcheck, "fastest", ITS_FASTEST, plan.peer_changes),
+            (_announce, "defaults", ("--hold-down", "0s"), plan.default_changes),
+            (_healthcheck, "defaults", (), plan.default_changes),
+        )
+        for number, (run, name, options, count) in enumerate(runs):
+            if count:
+                with router(folder / f"bird-{number}") as bird:
+                    rows += run(bird, folder / str(number), f"failure to router, {name}", options, count)
     return rows
 
 
@@ -104,13 +104,13 @@ class Bird:
         self._socket.close()
 
     def has(self, prefix: str) -> bool:
-        return prefix in self._ask(f"show route for {prefix} protocol exa")
+        return prefix in self.ask(f"show route for {prefix} protocol exa")
 
     def count(self) -> int:
         """Routes from the session."""
-        return int(self._ask("show route protocol exa count").split()[0])
+        return int(self.ask("show route protocol exa count").split()[0])
 
-    def _ask(self, question: str) -> str:
+    def ask(self, question: str) -> str:
         self._socket.sendall(question.encode() + b"\n")
         return self._read()
 
@@ -234,7 +234,6 @@ def _resident_mib(pid: int) -> float:
 
 
 def _healthcheck(bird: Bird, folder: Path, case: str, options: Sequence[str], count: int) -> list[Row]:
-    """A service that is there while a file is; from its end to the router, and from its beginning."""
     prefix, alive = "198.51.100.1/32", folder / "alive"
     folder.mkdir()
     lines = [f"command = test -e {alive}", f"ip = {prefix}", "no-ip-setup", "withdraw-on-down", "no-syslog", *options]
@@ -245,10 +244,34 @@ def _healthcheck(bird: Bird, folder: Path, case: str, options: Sequence[str], co
         f"hold-time 240; connect {bird.port}; family {{ ipv4 unicast; }} api {{ processes [ hc ]; }} }}\n"
     )
     settings = [f"{name}={value}" for name, value in environment(None).items()]
+    command = ["env", "-i", *settings, str(program()), "server", str(folder / "exabgp.conf")]
+    return _failures(bird, PEER, folder, case, command, alive, prefix, count)
+
+
+def _announce(bird: Bird, folder: Path, case: str, options: Sequence[str], count: int) -> list[Row]:
+    """The same service and the same check, by `anycastle announce`."""
+    prefix, alive = "198.51.100.1/32", folder / "alive"
+    folder.mkdir()
+    command = [
+        *(sys.executable, "-m", "anycastle.cli", "announce", "--command", f"test -e {alive}"),
+        *("--route", prefix, "--allow-private", "--router-id", OWN, "--local-as", str(OWN_AS)),
+        *("--peer", f"{ROUTER},as={ROUTER_AS},port={bird.port},hold_time=240s", "--state-dir", str(folder / "run")),
+        *options,
+    ]
+    return _failures(bird, OURS, folder, case, command, alive, prefix, count)
+
+
+def _failures(
+    bird: Bird, system: str, folder: Path, case: str, command: list[str], alive: Path, prefix: str, count: int
+) -> list[Row]:
+    """A service that is there while a file is; from its end to the router, and from its beginning.
+
+    Other words than for decisions: this holds the wait for the next check.
+    """
     source = random.Random(SEED)
     times: dict[str, list[float]] = {"announce": [], "withdraw": []}
-    with running(["env", "-i", *settings, str(program()), "server", str(folder / "exabgp.conf")], folder) as server:
-        alive.touch()
+    alive.touch()
+    with running(command, folder) as server:
         wait_until(lambda: bird.has(prefix), server, SECONDS_MAX)
         for _ in range(count):
             for what, change in (("withdraw", alive.unlink), ("announce", alive.touch)):
@@ -258,11 +281,11 @@ def _healthcheck(bird: Bird, folder: Path, case: str, options: Sequence[str], co
                 while bird.has(prefix) is not (what == "announce"):
                     server.check()
                     if time.perf_counter() - began > SECONDS_MAX:
-                        raise BenchError(f"{PEER} told the router nothing within {SECONDS_MAX:g} s")
+                        raise BenchError(f"{system} told the router nothing within {SECONDS_MAX:g} s")
                     time.sleep(POLL_SECONDS)
                 times[what].append(time.perf_counter() - began)
-    # Other words than ours: this holds the wait for the next check, so a ratio would compare two different things.
-    return [row for what, found in times.items() for row in _quantiles(PEER, case, f"check and {what}", found)]
+    rows = [row for what, found in times.items() for row in _quantiles(system, case, f"check and {what}", found)]
+    return [*rows, Row(system, case, "check and withdraw, longest", "ms", 1e3 * max(times["withdraw"]))]
 
 
 def _quantiles(system: str, case: str, what: str, seconds: Sequence[float]) -> list[Row]:

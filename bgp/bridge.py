@@ -15,8 +15,10 @@ session that comes up and every REPEAT_SECONDS, until a controller speaks again.
 that a controller that wakes up sees a new one and starts from nothing known.
 """
 
+import ctypes
 import os
 import selectors
+import signal
 import socket
 import sys
 import time
@@ -26,6 +28,7 @@ BUFFER_BYTES_MAX = 4 * 1024 * 1024
 LINE_BYTES_MAX = 64 * 1024
 CONNECT_EVERY_SECONDS = 0.1
 REPEAT_SECONDS = 5.0
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 OURS = 0
 """In `owners`: the command was the bridge's own; connections count from 1."""
 
@@ -227,6 +230,8 @@ class Bridge:
 
 if __name__ == "__main__":
     try:
+        # A bridge that is stopped would not see the end of its pipe, and outlive ExaBGP.
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
         Bridge(sys.argv[1], sys.argv[2], float(sys.argv[3])).run()
     except (BrokenPipeError, KeyboardInterrupt):
         sys.exit(0)

@@ -34,6 +34,7 @@ class DampMemory:
     flaps_at: float = 0.0
 
 
+_NEW = DampMemory()
 Memory = Mapping[Prefix, DampMemory]
 NO_MEMORY: Memory = MappingProxyType({})
 
@@ -45,7 +46,7 @@ def damp(
     shown: list[Wanted] = []
     remembered: dict[Prefix, DampMemory] = {}
     for decision in wanted:
-        before = memory.get(decision.prefix, DampMemory())
+        before = memory.get(decision.prefix, _NEW)
         told = _held(decision, before, now=now)
         shown.append(told)
         remembered[decision.prefix] = _after(told, before, hold_down_seconds.get(decision.prefix, 0.0), now=now)

@@ -5,12 +5,13 @@ substring, so that a stray word in a line may shut it down (docs/bgp.md); `Comma
 a grammar of digits and known words. Checked against exabgp 5.0.15.
 """
 
+import contextlib
 import ipaddress
 import json
 import re
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import assert_never
+from typing import Any, assert_never
 
 from anycastle.bgp.route import BgpError, RouteState
 from anycastle.bgp.settings import (
@@ -234,10 +235,21 @@ class SessionEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class Neighbor:
+    """A neighbour that ExaBGP has."""
+
+    address: Address
+    asn: int
+    local_address: Address
+    local_as: int
+
+
+@dataclass(frozen=True, slots=True)
 class Sessions:
-    """The answer to SHOW_SESSIONS: the addresses of all peers, and which of them are up."""
+    """The answer to SHOW_SESSIONS: which sessions are up, and all neighbours whose numbers and addresses are fixed."""
 
     up: frozenset[Address]
+    neighbors: tuple[Neighbor, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +281,7 @@ def parse(line: str) -> Answer:
         if isinstance(value, list):
             # Its "state" says down in the first second of a session, whose length is then 0 whole seconds.
             established = (each for each in value if each["fsm"] == "ESTABLISHED")
-            return Sessions(frozenset(_address(each["peer"]["address"]) for each in established))
+            return Sessions(frozenset(_address(each["peer"]["address"]) for each in established), _neighbors(value))
         if value.get("type") != "state":
             return Ignored()
         neighbor = value["neighbor"]
@@ -278,6 +290,18 @@ def parse(line: str) -> Answer:
         return SessionEvent(_address(neighbor["address"]["peer"]), neighbor["state"], str(neighbor.get("reason", "")))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return Malformed(f"{type(error).__name__}: {error}")
+
+
+def _neighbors(value: list[dict[str, Any]]) -> tuple[Neighbor, ...]:
+    """Those of whom all is known: a session whose own address or AS is left to the router is not ours to name."""
+    found = []
+    for each in value:
+        here, there = each.get("local", {}), each["peer"]
+        with contextlib.suppress(ValueError, TypeError):
+            addresses = _address(there["address"]), _address(here.get("address"))
+            if isinstance(here.get("as"), int) and isinstance(there.get("as"), int):
+                found.append(Neighbor(addresses[0], there["as"], addresses[1], here["as"]))
+    return tuple(found)
 
 
 def _address(text: object) -> Address:

@@ -1,4 +1,4 @@
-"""One conversation with ExaBGP through one connection of its bridge.
+"""One conversation with ExaBGP through one connection of its bridge, or through its own pipes.
 
 Law: one command at a time, each answered before the next: ExaBGP corrupts pipelined changes of one prefix, for good.
 A conversation that goes wrong ends with `LinkLostError`; it is never repaired, the next one starts from nothing known.
@@ -31,12 +31,21 @@ class Link:
     """`run` converses until something breaks; meanwhile `tell` sends one command and waits for its answer."""
 
     def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, hear: Callable[[exabgp.Answer], None]
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        hear: Callable[[exabgp.Answer], None],
+        *,
+        beats: bool = True,
     ) -> None:
-        """`hear` is called with everything ExaBGP says but the answers to commands."""
+        """`hear` is called with everything ExaBGP says but the answers to commands.
+
+        `beats` says that there is a bridge, which wants to know that we live; the streams are then closed at the end.
+        """
         self._reader = reader
         self._writer = writer
         self._hear = hear
+        self._beats = beats
         self._answer: asyncio.Future[bool] | None = None
 
     async def run(self, talk: Callable[[Self], Awaitable[None]]) -> None:
@@ -44,12 +53,14 @@ class Link:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._listen())
-                group.create_task(self._beat())
+                if self._beats:
+                    group.create_task(self._beat())
                 await talk(self)
         finally:
-            self._writer.close()
-            with contextlib.suppress(OSError):
-                await self._writer.wait_closed()
+            if self._beats:
+                self._writer.close()
+                with contextlib.suppress(OSError):
+                    await self._writer.wait_closed()
 
     async def tell(self, command: exabgp.Command) -> bool:
         """True for "done", False for "error"."""

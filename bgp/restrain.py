@@ -81,11 +81,14 @@ def limited(
     told: Mapping[Prefix, RouteState],
     memory: LimitMemory,
     *,
+    routes: int,
     changes_max: int | None,
     accept: bool,
     now: float,
 ) -> tuple[tuple[Wanted, ...], LimitMemory]:
     """`wanted`, of which nothing gets worse when more than `changes_max` routes would within WINDOW_SECONDS.
+
+    `routes` is how many there are; those that stay as they are need not be among `wanted`.
 
     All of one moment or nothing of it: which of them are to blame, nobody knows. Getting better is never held up here.
     `accept` is the operator's word to let it happen now.
@@ -97,7 +100,7 @@ def limited(
     if changes_max is None or accept or not worse or total <= changes_max:
         return wanted, LimitMemory(() if accept else passed + (now,) * len(worse))
     message = (
-        f"{total} of {len(wanted)} routes would get worse within {WINDOW_SECONDS:g} s, changes_max allows "
+        f"{total} of {routes} routes would get worse within {WINDOW_SECONDS:g} s, changes_max allows "
         f"{changes_max}; `anycastle routes --accept` lets it happen"
     )
     kept = tuple(_kept(d, told[d.prefix]) if d.prefix in worse else d for d in wanted)

@@ -83,6 +83,7 @@ class RouteMemory:
     """Since when (seconds, BOOTTIME) the drain of an announced route runs; None when it is not drained."""
 
 
+_UNKNOWN = RouteMemory()
 Memory = Mapping[Prefix, RouteMemory]
 NO_MEMORY: Memory = MappingProxyType({})
 
@@ -97,8 +98,10 @@ def wanted(
     decisions: list[Wanted] = []
     remembered: dict[Prefix, RouteMemory] = {}
     for rule in rules:
-        before = memory.get(rule.prefix, RouteMemory())
-        before = replace(before, lagging=_lagging(view.sites.get(site), rule, before.lagging, now=now))
+        before = memory.get(rule.prefix, _UNKNOWN)
+        lagging = _lagging(view.sites.get(site), rule, before.lagging, now=now)
+        if lagging is not before.lagging:
+            before = replace(before, lagging=lagging)
         if rule.nameserver:
             decision = _nameserver(rule, nameserver_reason)
         else:
@@ -112,7 +115,11 @@ def wanted(
 def remember_announced(memory: Memory, shown: Iterable[Wanted]) -> Memory:
     """`memory` corrected by what is really told to the routers, which may be less than was wanted (hold-down)."""
     announced = {decision.prefix: decision.announced for decision in shown}
-    return MappingProxyType({p: replace(m, announced=announced.get(p, m.announced)) for p, m in memory.items()})
+    return MappingProxyType({p: _announced(m, announced.get(p, m.announced)) for p, m in memory.items()})
+
+
+def _announced(memory: RouteMemory, announced: bool) -> RouteMemory:
+    return memory if memory.announced is announced else replace(memory, announced=announced)
 
 
 def _nameserver(rule: RouteRule, reason: str) -> Wanted:
@@ -135,7 +142,7 @@ def _service(view: View, rule: RouteRule, site: str, before: RouteMemory, *, now
         return Wanted(prefix=rule.prefix, state=RouteState.WITHDRAWN, reason=objection or lost)
     if not objection:
         return Wanted(prefix=rule.prefix, state=RouteState.DEGRADED, reason=f'{lost}; kept by isolated = "serve"')
-    others = _announcing_others(view, rule, site, now=now)
+    others = sum(str(rule.prefix) in announced for announced in _well_others(view, rule, site, now=now))
     if others >= rule.minimum_sites:
         return Wanted(
             prefix=rule.prefix, state=RouteState.WITHDRAWN, reason=f"{objection}; {others} other sites announce"
@@ -149,7 +156,9 @@ def _drain(
 ) -> tuple[Wanted, RouteMemory]:
     """An operator's drain on top of the measured decision: first told to the routers, then carried out."""
     if not _is_drained(own, rule.group):
-        return decision, replace(before, announced=decision.announced, drained_since=None)
+        if before.drained_since is not None:
+            before = replace(before, drained_since=None)
+        return decision, _announced(before, decision.announced)
     since = before.drained_since if before.drained_since is not None else now
     if decision.announced and before.announced and now - since < rule.drain_seconds:
         reason = f"drained by an operator, withdrawn {rule.drain_seconds:g} s after that"
@@ -181,7 +190,8 @@ def _objection(own: SiteView | None, rule: RouteRule, lagging: bool, *, now: flo
     if own.health is not Health.UP:
         return f"{own.health.value}: {own.reason}"
     if lagging:
-        return f"{rule.group} lags by {_lag(own, rule, now=now):.1f} s, the limit is {rule.lag_max_seconds:g} s"
+        limit = rule.lag_max_seconds
+        return f"{rule.group} lags: by more than {limit:g} s, and not below {limit / 2:g} s since"
     return ""
 
 
@@ -198,23 +208,51 @@ def _lagging(own: SiteView | None, rule: RouteRule, before: bool, *, now: float)
     return lag > rule.lag_max_seconds
 
 
-def _announcing_others(view: View, rule: RouteRule, site: str, *, now: float) -> int:
-    """How many others announce the prefix and will, as far as we see, go on doing so.
+def _well_others(view: View, rule: RouteRule, site: str, *, now: float) -> tuple[frozenset[str], ...]:
+    """What others announce of whom nothing says that they will not go on doing so.
 
     A site that is itself unwell does not count: else two sites that fail together would each trust the other and
     both leave. A member that lost everybody knows nothing of the others.
     """
     if view.isolated:
-        return 0
-    return sum(
-        1
+        return ()
+    return tuple(
+        other.announced
         for name, other in view.sites.items()
         if name != site
-        and str(rule.prefix) in other.announced
         and not _is_drained(other, rule.group)
         and not _currency_lost(other, rule)
         and not _objection(other, rule, _lagging(other, rule, False, now=now), now=now)
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """All of a view that a decision depends on, for rules that differ in their prefix only.
+
+    While it stays equal, a rule is decided as before unless its own memory says otherwise. Times are not in it: lag
+    counts by whether it is over its limit.
+    """
+
+    lagging: bool
+    reasons: tuple[str, ...]
+    drained: bool
+    others: tuple[frozenset[str], ...] = ()
+    """Looked at only where the route may have to leave."""
+
+
+def situation(
+    view: View, rule: RouteRule, site: str, nameserver_reason: str, before: Situation | None, *, now: float
+) -> Situation:
+    """`before` is what this returned the last time, None at the first."""
+    own = view.sites.get(site)
+    drained = _is_drained(own, rule.group)
+    lagging = _lagging(own, rule, before is not None and before.lagging, now=now)
+    if rule.nameserver:
+        return Situation(lagging, (nameserver_reason,), drained)
+    lost, objection = _currency_lost(own, rule), _objection(own, rule, lagging, now=now)
+    others = _well_others(view, rule, site, now=now) if objection else ()
+    return Situation(lagging, (lost, objection), drained, others)
 
 
 class ChangeKind(enum.Enum):

@@ -69,6 +69,15 @@ class Peer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LoopbackSettings:
+    """The service addresses of routes come and go with them."""
+
+    interface: str = "lo"
+    delay_seconds: float = 1.0
+    """How long an address stays when its route has gone: routers far away still send for a moment."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RouteRule:
     """One anycast prefix and when it is announced."""
 
@@ -86,6 +95,10 @@ class RouteRule:
     """After a withdrawal the route stays away at least this long."""
     drain_seconds: float = 10.0
     """A drained route is kept with 65535:0 (RFC 8326) this long, then withdrawn."""
+    kept_while_hung: bool = False
+    """The bridge leaves it alone while no controller speaks; one that dies takes it along all the same."""
+    addresses: tuple[Address, ...] = ()
+    """Service addresses within the prefix that come and go with the route, where the loopback is managed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,3 +119,5 @@ class BgpSettings:
     """More are refused before anything starts."""
     changes_max: int | None = None
     """So many routes may get worse at once by what was measured; None is any number."""
+    loopback: LoopbackSettings | None = None
+    """None leaves the machine's addresses alone."""

@@ -1,9 +1,8 @@
 """Puts routes on the wire: runs ExaBGP, talks to it through the bridge, and knows what each router was told.
 
-Law: `anycastle.bgp.reconcile` decides what is told next, this shell only carries it. An acknowledgement means that
-ExaBGP queued the change for that session, not that the router has it; only the router can say that. Whatever breaks
-(no answer, a new bridge, a new ExaBGP, a new session) leads to the same place: nothing is known, everything is told
-again.
+Law: what is said is `anycastle.bgp.conversation`'s; this sees to it that there is somebody to talk to. A prefix is
+written down before it is told for the first time, so that the next run, and the dead man in the bridge, can take it
+away.
 """
 
 import asyncio
@@ -11,31 +10,31 @@ import contextlib
 import logging
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import assert_never
+
+import msgspec
 
 from anycastle.bgp import exabgp
+from anycastle.bgp.conversation import REPEAT_SECONDS, Conversation
 from anycastle.bgp.link import LINE_BYTES_MAX, Link, LinkLostError, SilenceError
 from anycastle.bgp.process import ExabgpProcess, program
-from anycastle.bgp.reconcile import Order, Reconciler
-from anycastle.bgp.route import BgpError, RouteState, Wanted
+from anycastle.bgp.route import BgpError, Wanted
 from anycastle.bgp.rundir import CONFIGURATION, SOCKET, WITHDRAWS, RunDirectory, account
-from anycastle.bgp.settings import Address, BgpSettings, Peer, Prefix
-from anycastle.bgp.status import PeerStatus, RouteStatus
+from anycastle.bgp.settings import BgpSettings, Prefix
+from anycastle.bgp.status import PeerStatus
 from anycastle.clock import Clock
 
 log = logging.getLogger("anycastle.bgp.speaker")
 
 DEAD_MAN_SECONDS = 5.0
-"""The bridge withdraws content routes when we are silent this long: a few beats, and near the term of a lease."""
+"""The bridge withdraws routes when we are silent this long (`RouteRule.kept_while_hung`): near the term of a lease."""
 SILENCES_MAX = 2
 """So many unanswered commands in a row mean that ExaBGP hangs and is killed."""
 LINK_SECONDS = 15.0
 """ExaBGP without its bridge for this long is killed: nobody can tell it anything."""
-REPEAT_SECONDS = 30.0
-SHOW_SECONDS = 10.0
-"""How often ExaBGP is asked for its sessions: shows that it lives, and finds events that were lost."""
+SILENT_LINK_SECONDS = 3.0
+"""So it is when the bridge had been there and said nothing more: one that lives is back in a tenth of a second."""
 CLOSE_SECONDS = 3.0
 
 _BRIDGE = Path(__file__).resolve().with_name("bridge.py")
@@ -55,37 +54,27 @@ class Speaker:
         """Raises `BgpError` for settings that ExaBGP cannot be given. `on_change` is called when `status` differs."""
         self._settings = settings
         self._clock = clock
-        self._on_change = on_change
         run_dir = settings.run_dir.absolute()
         bridge = (sys.executable, "-I", _BRIDGE, run_dir / SOCKET, run_dir / WITHDRAWS, f"{dead_man_seconds:g}")
         self._configuration = exabgp.configuration(settings, bridge)
         program()
         owner = account(settings.user)
         self._directory = RunDirectory(run_dir, owner)
-        self._reconciler = Reconciler(settings.peers, ())
-        self._sessions: dict[Address, tuple[str, float, str]] = {}
-        self._routes: dict[Prefix, Wanted] = {}
+        self.conversation = Conversation(settings, clock=clock, on_change=on_change)
         self._ever: frozenset[Prefix] = frozenset()
         self._written: frozenset[Prefix] | None = None
-        self._order: Order | None = None
-        """The change in flight."""
-        self._wake = asyncio.Event()
-        self._progress = asyncio.Event()
         self._stop = asyncio.Event()
         self._ended = asyncio.Event()
         self._running = False
-        self._silences = 0
+        self._silences, self._answers = 0, 0
+        """Unanswered commands in a row, and how many answers there were at the last one."""
         self._link_lost_at: float | None = None
         """Since when there is no bridge; None while there is."""
-        self.commands = 0
-        self.refused_commands = 0
+        self._link_seconds = LINK_SECONDS
+        """For how long that is borne."""
         self.unanswered_commands = 0
-        self.malformed_lines = 0
         self.link_starts = 0
-        self.session_ups = 0
-        self.session_downs = 0
-        self._process = ExabgpProcess(self._directory, owner, clock=clock, on_change=self._changed)
-        self._all_sessions("ExaBGP is not started yet")
+        self._process = ExabgpProcess(self._directory, owner, clock=clock, on_change=on_change)
 
     # ---- what others ask -------------------------------------------------------------------------------------------
 
@@ -100,22 +89,24 @@ class Speaker:
 
     def set_routes(self, routes: tuple[Wanted, ...]) -> None:
         """From now on these; a known prefix that is missing here is withdrawn. Returns at once."""
-        self._routes = {route.prefix: route for route in routes}
-        if self._running:
-            self._remember()
-        self._reconciler.want({route.prefix: route.state for route in routes})
-        self._wake.set()
+        self._remember(route.prefix for route in routes)
+        self.conversation.set_routes(routes)
+
+    def change_routes(self, routes: tuple[Wanted, ...]) -> None:
+        """From now on these, and all others as they were. Returns at once; costs what is changed."""
+        self._remember(route.prefix for route in routes)
+        self.conversation.change_routes(routes)
 
     def announced(self) -> frozenset[str]:
         """Prefixes acknowledged on at least one session that is up."""
-        return frozenset(str(prefix) for prefix in self._reconciler.announced())
+        return self.conversation.announced()
 
     def settled(self) -> bool:
         """Every session that is up has acknowledged (or refused) everything wanted."""
-        return self._order is None and not self._reconciler.busy()
+        return self.conversation.settled()
 
     def status(self) -> tuple[PeerStatus, ...]:
-        return tuple(self._peer_status(peer) for peer in self._settings.peers)
+        return tuple(map(self._with_process, self.conversation.status()))
 
     async def close(self, *, withdraw: bool = True) -> None:
         """Withdraws everything and waits for the acknowledgements, then ends ExaBGP and `run`. Bounded in time."""
@@ -123,9 +114,7 @@ class Speaker:
             self.set_routes(())
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CLOSE_SECONDS):
-                    while not self.settled():
-                        self._progress.clear()
-                        await self._progress.wait()
+                    await self.conversation.settle()
         self._stop.set()
         if self._running:
             await self._ended.wait()
@@ -141,16 +130,15 @@ class Speaker:
                 listener = directory.listen()
             except OSError as error:
                 raise BgpError(f"{directory.path} cannot be used, expected a folder we may write: {error}") from None
-            self._reconciler = Reconciler(self._settings.peers, self._ever)
             self._running = True
-            self.set_routes(tuple(self._routes.values()))
+            self._remember(self.conversation.wanted())
+            self.conversation.know(self._ever)
             try:
                 with listener:
                     await self._work(listener)
             finally:
                 self._running = False
-                self._reconciler.forget()
-                self._all_sessions("ExaBGP was ended")
+                self.conversation.end("ExaBGP was ended")
                 self._ended.set()
 
     async def _work(self, listener: socket.socket) -> None:
@@ -171,13 +159,13 @@ class Speaker:
             self._directory.bound_log()
             if now - repeated_at >= REPEAT_SECONDS:
                 repeated_at = now
-                self._reconciler.repeat()
-                self._wake.set()
+                self.conversation.repeat()
             if (
                 self._link_lost_at is not None
-                and now - max(self._link_lost_at, self._process.started_at) > LINK_SECONDS
+                and now - max(self._link_lost_at, self._process.started_at) > self._link_seconds
             ):
-                self._process.kill(f"its bridge has not connected for {LINK_SECONDS:g} s")
+                self._process.kill(f"its bridge has not connected for {self._link_seconds:g} s")
+                self._link_seconds = LINK_SECONDS
 
     async def _meet_bridges(self, listener: socket.socket) -> None:
         """One bridge after the other: a new one appears when ExaBGP or the old bridge died, or when we hung."""
@@ -186,113 +174,40 @@ class Speaker:
         while True:
             connection, _ = await loop.sock_accept(listener)
             reader, writer = await asyncio.open_unix_connection(sock=connection, limit=LINE_BYTES_MAX)
-            self._link_lost_at = None
+            self._link_lost_at, self._link_seconds = None, LINK_SECONDS
             self.link_starts += 1
-            self._reconciler.forget()
+            self.conversation.begin()
             try:
-                await Link(reader, writer, self._hear).run(self._tell_all)
+                await Link(reader, writer, self.conversation.hear).run(self.conversation.talk)
             except* SilenceError as lost:
                 self._count_silence(lost)
             except* (LinkLostError, OSError) as lost:
                 log.info("conversation with ExaBGP ended: %s", lost.exceptions[0])
             finally:
-                self._order = None
                 self._link_lost_at = self._clock.now()
-                self._reconciler.forget()
-                self._all_sessions("ExaBGP cannot be asked")
+                self.conversation.end("ExaBGP cannot be asked")
             if (task := asyncio.current_task()) is not None and task.cancelling():
                 raise asyncio.CancelledError  # It came together with an error of the link, which hid it.
 
     def _count_silence(self, lost: BaseExceptionGroup[SilenceError]) -> None:
         self.unanswered_commands += 1
-        self._silences += 1
+        self._link_seconds = SILENT_LINK_SECONDS
+        self._silences = 1 if self.conversation.answers > self._answers else self._silences + 1
+        self._answers = self.conversation.answers
         log.warning("conversation with ExaBGP ended: %s", lost.exceptions[0])
         if self._silences >= SILENCES_MAX:
             self._silences = 0
             self._process.kill(f"{SILENCES_MAX} commands in a row got no answer")
 
-    # ---- telling ---------------------------------------------------------------------------------------------------
-
-    async def _tell_all(self, link: Link) -> None:
-        asked_at = float("-inf")
-        while True:
-            if self._clock.now() - asked_at >= SHOW_SECONDS:
-                asked_at = self._clock.now()
-                await self._tell(link, exabgp.SHOW_SESSIONS)
-            self._wake.clear()
-            self._order = self._reconciler.next()
-            if self._order is not None:
-                await self._carry_out(link, self._order)
-                continue
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(1.0):
-                    await self._wake.wait()
-
-    async def _carry_out(self, link: Link, order: Order) -> None:
-        if order.state is RouteState.WITHDRAWN:
-            command = exabgp.withdraw(order.peer, order.prefix)
-        else:
-            command = exabgp.announce(self._settings, order.peer, order.prefix, order.state)
-        if await self._tell(link, command):
-            self._reconciler.acknowledge(order)
-        else:
-            self._reconciler.refuse(order)
-            self.refused_commands += 1
-            log.warning("ExaBGP refused: %s", command.text)
-        self._order = None
-        self._changed()
-
-    async def _tell(self, link: Link, command: exabgp.Command) -> bool:
-        self.commands += 1
-        done = await link.tell(command)
-        self._silences = 0
-        return done
-
-    # ---- hearing ---------------------------------------------------------------------------------------------------
-
-    def _hear(self, answer: exabgp.Answer) -> None:
-        match answer:
-            case exabgp.SessionEvent(peer, state, reason):
-                self._session(peer, state, reason)
-            case exabgp.Sessions(up):
-                self._found(up)
-            case exabgp.Malformed(why):
-                self.malformed_lines += 1
-                if self.malformed_lines == 1:
-                    log.warning("ExaBGP said a line that cannot be read: %s", why)
-            case exabgp.Ignored() | exabgp.Reply():
-                pass
-            case _:
-                assert_never(answer)
-
-    def _session(self, peer: Address, state: str, reason: str) -> None:
-        """An event; "connected" is only a step on the way, of a second connection perhaps."""
-        shown = self._sessions.get(peer)
-        if shown is None or (state == "connected" and shown[0] == "up"):
-            return
-        if self._reconciler.session(peer, state == "up"):
-            self.session_ups += state == "up"
-            self.session_downs += state != "up"
-            log.info("BGP session with %s is %s%s", peer, state, f": {reason}" if reason else "")
-            self._wake.set()
-        if shown[0] != state:
-            self._sessions[peer] = (state, self._clock.now(), reason)
-        self._changed()
-
-    def _found(self, up: frozenset[Address]) -> None:
-        """ExaBGP was asked; only what differs from what its events said is news."""
-        for peer, (state, _, _) in list(self._sessions.items()):
-            if state == "unknown" or (state == "up") != (peer in up):
-                self._session(peer, "up" if peer in up else "down", "found by asking")
-
     # ---- bookkeeping -----------------------------------------------------------------------------------------------
 
-    def _remember(self) -> None:
+    def _remember(self, prefixes: Iterable[Prefix]) -> None:
         """Before a prefix is announced for the first time it is written down, and how the dead man withdraws it."""
-        self._ever |= self._routes.keys()
-        if self._ever == self._written:
+        new = frozenset(prefixes)
+        if not self._running or (self._written is not None and new <= self._written):
             return
-        keep = {rule.prefix for rule in self._settings.rules if rule.nameserver}
+        self._ever |= new
+        keep = {rule.prefix for rule in self._settings.rules if rule.kept_while_hung}
         lines = [
             exabgp.withdraw(peer, prefix).text
             for prefix in sorted(self._ever - keep, key=str)
@@ -307,35 +222,7 @@ class Speaker:
             # Going on is safer than stopping: ExaBGP dies with us, the lists help only when we hang.
             log.error("%s cannot be written: %s", self._directory.path, error)
 
-    def _all_sessions(self, reason: str) -> None:
-        self._sessions = {peer.address: ("unknown", self._clock.now(), reason) for peer in self._settings.peers}
-        self._changed()
-
-    def _changed(self) -> None:
-        self._progress.set()
-        self._on_change()
-
-    def _peer_status(self, peer: Peer) -> PeerStatus:
-        state, since, reason = self._sessions[peer.address]
-        routes = tuple(
-            RouteStatus(
-                prefix=str(prefix),
-                wanted=wanted.value,
-                acknowledged="unknown" if told is None else told.value,
-                reason=self._routes[prefix].reason if prefix in self._routes else "no rule names it",
-            )
-            for prefix, wanted, told in self._reconciler.told(peer.address)
-        )
-        if state == "unknown" and self._process.pid is None:
-            reason = f"{reason}: {self._process.reason}"
-        gone = RouteState.WITHDRAWN.value
-        return PeerStatus(
-            peer=str(peer.address),
-            asn=peer.asn,
-            state=state,
-            since=since,
-            reason=reason,
-            routes_wanted=sum(route.wanted != gone for route in routes),
-            routes_acknowledged=sum(r.acknowledged not in (gone, "unknown") for r in routes) if state == "up" else 0,
-            routes=routes,
-        )
+    def _with_process(self, status: PeerStatus) -> PeerStatus:
+        if status.state != "unknown" or self._process.pid is not None:
+            return status
+        return msgspec.structs.replace(status, reason=f"{status.reason}: {self._process.reason}")

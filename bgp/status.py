@@ -9,10 +9,16 @@ class RouteStatus(msgspec.Struct, frozen=True, kw_only=True):
     prefix: str
     wanted: str
     """normal, degraded, drained or withdrawn."""
+    since: float
+    """Since when it is wanted so, seconds of BOOTTIME."""
     acknowledged: str
     """The state that ExaBGP acknowledged in the present session; "unknown" before it did."""
+    acknowledged_since: float | None
+    """None while unknown."""
     reason: str
     """Why it is wanted so."""
+    waits_for: str
+    """Why what is acknowledged is not what is wanted; empty when it is."""
 
 
 class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):

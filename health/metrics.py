@@ -17,8 +17,19 @@ from anycastle.health.view import Health
 
 PARTS = ("app", "bgp", "dns", "edge", "health", "replicator")
 UNITS = (
-    *("bool", "bytes", "connections", "entries", "generation", "networks", "paths", "per_second", "records", "routes"),
-    *("seconds", "serial", "total"),
+    *(
+        "bool",
+        "bytes",
+        "connections",
+        "entries",
+        "generation",
+        "networks",
+        "paths",
+        "per_second",
+        "records",
+        "requests",
+    ),
+    *("routes", "seconds", "serial", "total"),
 )
 NAME = re.compile(rf"anycastle_({'|'.join(PARTS)})_[a-z0-9]+(_[a-z0-9]+)*_({'|'.join(UNITS)})")
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

@@ -16,9 +16,10 @@ from typing import assert_never
 import aiohttp
 
 from anycastle.clock import Clock
+from anycastle.health import command
 from anycastle.health.lookup import Lookup, ask
 from anycastle.health.observe import Result
-from anycastle.health.settings import DnsCheck, HealthSettings, HttpCheck, Probe, TcpCheck
+from anycastle.health.settings import CommandCheck, DnsCheck, HealthSettings, HttpCheck, Probe, TcpCheck
 
 FIRST_ROUNDS_PAUSE_SECONDS = 0.1
 """Between the rounds that decide a probe for the first time, so that a start does not take `fall` intervals."""
@@ -122,6 +123,8 @@ async def _check(probe: Probe, session: aiohttp.ClientSession, lookup: Lookup) -
             return await _check_tcp(await lookup.addresses(host, port), port)
         case DnsCheck() as check:
             return await _check_dns(check, lookup)
+        case CommandCheck(command=line):
+            return await _check_command(line)
         case never:
             assert_never(never)
 
@@ -170,6 +173,14 @@ async def _check_dns(check: DnsCheck, lookup: Lookup) -> str:
         authority = "authoritative" if answer.authoritative else "not authoritative"
         raise ProbeFailed(f"answered {answer.rcode}, {authority}; expected an authoritative NOERROR")
     return "answered NOERROR"
+
+
+async def _check_command(line: str) -> str:
+    status, said = await command.run(line)
+    if status != 0:
+        ended = f"ended by signal {-status}" if status < 0 else f"status {status}"
+        raise ProbeFailed(f"{ended}: {said}" if said else ended)
+    return "status 0"
 
 
 def _plain(error: Exception, probe: Probe) -> str:

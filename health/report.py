@@ -71,6 +71,13 @@ class RouteReport(msgspec.Struct, frozen=True, kw_only=True):
     acknowledged: str
     """What the speaker acknowledged in the present session; `unknown` before it did."""
     reason: str
+    """Why it is wanted so."""
+    since_seconds: float = 0.0
+    """For how long it is wanted so."""
+    acknowledged_seconds: float | None = None
+    """For how long it is acknowledged so; none while unknown."""
+    waits_for: str = ""
+    """Why what is acknowledged is not what is wanted; empty when it is."""
 
 
 class SessionReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,6 +167,15 @@ class ZoneReport(msgspec.Struct, frozen=True, kw_only=True):
     """Without those of steered names."""
 
 
+class HostReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One customer's host at this site's edge; how often, since it became one of the busy ones."""
+
+    host: str
+    requests: int
+    writes: int
+    refused: int
+
+
 class DecisionReport(msgspec.Struct, frozen=True, kw_only=True):
     """One line of the live tail."""
 
@@ -231,6 +247,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     counters: dict[str, dict[str, int]]
     levels: dict[str, dict[str, int]] = {}
     zones: tuple[ZoneReport, ...] = ()
+    hosts: tuple[HostReport, ...] = ()
+    """Those that this site's edge works for most, the busiest first."""
     holds: tuple[HoldReport, ...] = ()
     troubles: tuple[TroubleReport, ...] = ()
     """The oldest first; each stands among the notes too."""
@@ -259,6 +277,7 @@ class Facts:
     conflicts: Sequence[ConflictReport] = ()
     drains: Sequence[DrainReport] = ()
     zones: Sequence[ZoneReport] = ()
+    hosts: Sequence[HostReport] = ()
     troubles: Sequence[TroubleReport] = ()
     notes: Sequence[str] = ()
     decisions: Iterable[DecisionReport] = ()
@@ -293,6 +312,7 @@ def report(view: View, facts: Facts, *, now: float) -> Snapshot:
         counters=facts.counters,
         levels=facts.levels,
         zones=tuple(facts.zones),
+        hosts=tuple(facts.hosts),
         troubles=tuple(facts.troubles),
         notes=(*facts.notes, *(trouble.text for trouble in facts.troubles)),
     )

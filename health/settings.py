@@ -32,7 +32,14 @@ class DnsCheck:
     type: str = "SOA"
 
 
-Check = HttpCheck | TcpCheck | DnsCheck
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandCheck:
+    """A command that ends with status 0 is healthy."""
+
+    command: str
+
+
+Check = HttpCheck | TcpCheck | DnsCheck | CommandCheck
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,72 +1,54 @@
 """The edge: a streaming reverse proxy before unmodified software, which asks the gate before every answer.
 
-Laws (design section 5, rules 5 to 7): a read is judged after it arrived, each one anew; a write's answer is held until
-the gate says that its changes are fenced, and a client that goes away does not stop that; a request that may have had
-an effect is never sent twice; a request that came from another member is never passed on again.
+Laws: a request is understood by us as by everybody behind us, or refused (`edge_request`); what is answered is decided
+in `edge_answer`; when the edge ends, nobody is let in any more, and what is under way ends in order, within a bound.
 
-    read    admit → Serve: application, admit again · Forward: first member that answers · Refuse: 503
-    write   may_write, before_write → None: application, fence, released · Forward: first member reached · Refuse: 503
+    client → guard (time, connections) → HTTP library → request → target (group, path) → answer
+    member → links → `handle_forwarded` →                         target (group, path) → answer
 """
 
 import asyncio
+import contextlib
+import logging
 import socket
-from collections import Counter
-from collections.abc import Awaitable, Callable
-from typing import Protocol, assert_never
+import ssl
+from collections.abc import Callable
+from functools import partial
 
-import aiohttp
 from aiohttp import web
 from multidict import CIMultiDict
 
+from anycastle.clock import Clock, SystemClock
 from anycastle.errors import AnycastleError
 from anycastle.replicator import edge_headers as fields
-from anycastle.replicator.edge_application import ApplicationFault, Applications
-from anycastle.replicator.edge_exchange import Exchange, RequestBody, plain_answer, read_held
-from anycastle.replicator.edge_forward import FORWARD_PATH, HOP_HEADER, ForwardError, ForwardRequest
+from anycastle.replicator.edge_access import AccessLog
+from anycastle.replicator.edge_answer import RETRY_SECONDS, Answers
+from anycastle.replicator.edge_client import Proxies, with_client
+from anycastle.replicator.edge_elsewhere import ForwardCall
+from anycastle.replicator.edge_exchange import VERDICT, Exchange, RequestBody, Voice
+from anycastle.replicator.edge_forward import FORWARD_PATH, HOP_HEADER
+from anycastle.replicator.edge_gate import Eligible, GatePort
+from anycastle.replicator.edge_guard import Connection, Crowd, Guard, guard_of
+from anycastle.replicator.edge_hosts import HostCounts
+from anycastle.replicator.edge_request import RequestFault, check, origin_form
 from anycastle.replicator.edge_target import TargetError, Targets
-from anycastle.replicator.gate import Forward, Refuse, Serve
+from anycastle.replicator.edge_tls import LOOK_SECONDS, Certificates
 from anycastle.replicator.listen import HTTP_LOG, bind_listener, serving
 from anycastle.replicator.round_trip import OnRoundTrip, RoundTrips
 from anycastle.replicator.settings import READS, EdgeSettings, GroupSettings
 
+log = logging.getLogger("anycastle.replicator.edge")
+
 IDLE_SECONDS = 75.0
 """A client's connection that asks nothing for so long is closed."""
+LINGER_SECONDS = 2.0
+"""What a client still sends when it is answered already is read for so long, so that it hears the answer."""
 SHUTDOWN_SECONDS = 1.0
-JUDGEMENTS_MAX = 4
-"""Of one read whose content changes each time while the application reads it."""
-RETRY_SECONDS = 1
-"""Told to clients when nobody knows better."""
-
-ForwardCall = Callable[[str, ForwardRequest], Awaitable[aiohttp.ClientResponse]]
+"""For requests that were not done when the time to finish was over."""
 
 
 class EdgeError(AnycastleError):
     """The edge's listener cannot be had as configured."""
-
-
-class GatePort(Protocol):
-    """What the edge asks of the replicator."""
-
-    async def admit(
-        self, group: str, path: bytes | None, prefix: bytes, *, meanwhile: bool = True
-    ) -> Serve | Forward | Refuse:
-        """Judge a read; waits, within the group's bound, for what will soon be known.
-
-        Without `meanwhile` only for what is known already: then ask again when the answer is made.
-        """
-        ...
-
-    def may_write(self, group: str) -> Forward | Refuse | None:
-        """Judge a write before it reaches the application; None lets it."""
-        ...
-
-    async def before_write(self, group: str, prefix: bytes) -> Forward | Refuse | None:
-        """Wait until what is known below the prefix is here, for software reads before it writes; None lets it."""
-        ...
-
-    async def fence(self, group: str) -> Refuse | None:
-        """Wait until every change made so far in the group is fenced, and landed at as many sites as it asks for."""
-        ...
 
 
 class Edge:
@@ -81,66 +63,178 @@ class Edge:
         forward: ForwardCall,
         on_request: Callable[[str], None] = lambda group: None,
         on_round_trip: OnRoundTrip = lambda address, seconds: None,
+        eligible: Eligible = lambda site, group, prefix: True,
+        clock: Clock | None = None,
     ) -> None:
         """`forward` is `Links.forward`; `on_request` hears the group of each request that belongs to one;
-        `on_round_trip` hears once of each connection from outside that was answered."""
+        `on_round_trip` hears once of each connection from outside that was answered.
+
+        Raises EdgeTlsError when certificates cannot be used.
+        """
         self.settings = settings
-        self.answers: Counter[str] = Counter()
-        """What became of requests (serve, write, forward, refuse, fault) -> how many."""
-        self._targets = Targets(groups)
-        self._applications = Applications(settings, groups)
-        self._gate = gate
-        self._forward_call = forward
-        self._on_request = on_request
         self.round_trips = RoundTrips(on_round_trip)
-        self._listeners: list[socket.socket] = []
-        self._fences: asyncio.TaskGroup | None = None
+        self.certificates = Certificates(settings.certificates) if settings.certificates else None
+        self.hosts = HostCounts()
+        self._answers = Answers(
+            settings, groups, gate, forward=forward, eligible=eligible, clock=clock or SystemClock()
+        )
+        self._targets = Targets(groups)
+        self._on_request = on_request
+        self._proxies = Proxies(settings.trusted_proxies)
+        self._crowd = Crowd(settings, self._proxies)
+        self._access = AccessLog(settings.access_log, settings.site, self._proxies)
+        self._outside = Voice(settings.site, told=settings.verdict_headers)
+        self._between = Voice(settings.site, told=True)
+        self._listeners: list[tuple[socket.socket, ssl.SSLContext | None]] = []
+        self._under_way = 0
+        self._all_done = asyncio.Event()
 
     @property
     def addresses(self) -> tuple[tuple[str, int], ...]:
-        """Where it listens, after `bind`."""
-        return tuple(listener.getsockname()[:2] for listener in self._listeners)
+        """Where it listens, after `bind`; those with TLS last."""
+        return tuple(listener.getsockname()[:2] for listener, _ in self._listeners)
+
+    @property
+    def answers(self) -> dict[str, int]:
+        """What became of requests (serve, write, forward, refuse, fault) -> how many."""
+        return dict(self._answers.given)
+
+    def counters(self) -> dict[str, int]:
+        """For metrics: what only grows."""
+        return {
+            **self._answers.given,
+            **{f"reason_{reason}": count for reason, count in self._answers.reasons.items()},
+            "round_trips": self.round_trips.sampled,
+            "slow_fences": self._answers.slow_fences,
+            "clients_turned_away": self._crowd.turned_away,
+            "clients_too_slow": self._crowd.too_slow,
+            "access_lines_lost": self._access.lost,
+            "certificate_reloads": self.certificates.reloads if self.certificates is not None else 0,
+        }
+
+    def levels(self, *, wall: float) -> dict[str, int]:
+        """For metrics: how it stands now."""
+        found = {"open_requests": self._under_way, "websocket_connections": self._answers.websockets}
+        if self.certificates is not None:
+            ends = min(each.valid_until for each in self.certificates.certificates)
+            found["certificate_left_seconds"] = int(ends - wall)
+        return found
+
+    def faults(self, *, wall: float) -> tuple[str, ...]:
+        """What an operator should know, a sentence each."""
+        return self.certificates.faults(wall=wall) if self.certificates is not None else ()
 
     def bind(self) -> None:
         """Take the ports, so that a fault shows before anything starts. Raises EdgeError. `run` does it if need be."""
-        for address in self.settings.listen[len(self._listeners) :]:
-            self._listeners.append(bind_listener(address, "the edge", EdgeError))
+        if self._listeners:
+            return
+        tls = self.certificates.server if self.certificates is not None else None
+        for address in self.settings.listen:
+            self._listeners.append((bind_listener(address, "the edge", EdgeError), None))
+        for address in self.settings.tls_listen:
+            self._listeners.append((bind_listener(address, "the edge with TLS", EdgeError), tls))
+
+    def close(self) -> None:
+        """Let go of ports that were taken and never served."""
+        for listener, _ in self._listeners:
+            listener.close()
+        self._listeners.clear()
 
     async def run(self) -> None:
-        """Serve until cancelled; fences under way are then given up."""
+        """Serve until cancelled; what is under way then may finish, within `drain_seconds_max`."""
         self.bind()
-        # The sum of the fields is checked here and answered 431; one alone beyond twice the limit is a plain 400.
-        size = 2 * self.settings.header_bytes_max
-        server = web.Server(
-            self._handle,
-            access_log=None,
-            logger=HTTP_LOG,
-            auto_decompress=False,
-            keepalive_timeout=IDLE_SECONDS,
-            max_line_size=size,
-            max_field_size=size,
-        )
-        accepting = serving(
-            server,
-            self._listeners,
-            connections_max=self.settings.connections_max,
-            shutdown_seconds=SHUTDOWN_SECONDS,
-        )
-        try:
-            async with self._applications.open(), asyncio.TaskGroup() as self._fences, accepting:
-                await asyncio.get_running_loop().create_future()
-        finally:
-            self._fences = None
+        self._outside.last = False
+        with self._access.open():
+            # The sum of the fields is checked here and answered 431; one alone beyond twice the limit is a plain 400.
+            size = 2 * self.settings.header_bytes_max
+            server = web.Server(self._handle)
+            inner = partial(
+                Connection,
+                server,
+                voice=self._outside,
+                loop=asyncio.get_running_loop(),
+                access_log=self._access.logger,
+                access_log_class=self._access.line_class(),
+                logger=HTTP_LOG,
+                auto_decompress=False,
+                lingering_time=LINGER_SECONDS,
+                keepalive_timeout=IDLE_SECONDS,
+                max_line_size=size,
+                max_field_size=size,
+            )
+            accepting = serving(
+                server,
+                self._listeners,
+                connections_max=self.settings.connections_max,
+                shutdown_seconds=SHUTDOWN_SECONDS,
+                connection=lambda: Guard(self._crowd, inner()),
+                finish=self._finish,
+            )
+            answers = self._answers
+            try:
+                async with answers.applications.open(), asyncio.TaskGroup() as answers.fences, accepting:
+                    await self._look_at_certificates()
+            finally:
+                answers.fences = None
+
+    async def _look_at_certificates(self) -> None:
+        """For ever."""
+        while self.certificates is not None:
+            await asyncio.sleep(LOOK_SECONDS)
+            trouble = self.certificates.trouble
+            if await asyncio.to_thread(self.certificates.look):
+                log.info("event=edge-certificates-loaded")
+            elif self.certificates.trouble != trouble:
+                log.warning("event=edge-certificates-refused reason=%s", self.certificates.trouble)
+        await asyncio.get_running_loop().create_future()
+
+    async def _finish(self) -> None:
+        """Answers that come now end their connections."""
+        self._outside.last = True
+        self._all_done.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.settings.drain_seconds_max):
+                while self._under_way:
+                    await self._all_done.wait()
+                    self._all_done.clear()
 
     # -- from the request to its group ------------------------------------------------------------------------------
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """A request from outside."""
-        headers = fields.end_to_end(request.headers)
-        headers = fields.with_client(headers, remote=request.remote or "unknown", scheme=request.scheme)
-        answer = await self._answer(request, request.raw_path, headers, hops="")
+        guard = guard_of(request)
+        if guard is not None:
+            guard.begun()
+        self._under_way += 1
+        try:
+            answer = await self._from_outside(request)
+        finally:
+            self._under_way -= 1
+            self._all_done.set()
+            if guard is not None:
+                guard.ended()
+        if not answer.prepared and (self._outside.last or "Transfer-Encoding" in request.headers):
+            answer.force_close()  # as `Exchange.end_connection`
         self.round_trips.look(request.transport)  # before it may close; links between members never come here
         return answer
+
+    async def _from_outside(self, request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            check((request.version.major, request.version.minor), request.method, request.raw_headers)
+            raw_path = origin_form(request.raw_path, request.headers["Host"])
+        except RequestFault as fault:
+            self._answers.given["fault"] += 1
+            answer = self._outside.plain(fault.status, "fault", str(fault))
+            answer.force_close()  # where it ends, and so where the next one begins, is not known
+            return answer
+        remote = request.remote or "unknown"
+        headers = with_client(
+            fields.end_to_end(request.headers),
+            remote=remote,
+            scheme=request.scheme,
+            trusted=self._proxies.trusts(remote),
+        )
+        return await self._answer(request, raw_path, headers, hops="")
 
     async def handle_forwarded(self, request: web.BaseRequest) -> web.StreamResponse:
         """A request passed on by another member: `Links.edge_handler`. What it says of its client is believed."""
@@ -151,170 +245,37 @@ class Edge:
     async def _answer(
         self, request: web.BaseRequest, raw_path: str, headers: CIMultiDict[str], *, hops: str
     ) -> web.StreamResponse:
-        site = self.settings.site
-        if self._fences is None:
-            return plain_answer(site, 503, "refuse", "this edge is not running", retry_after_seconds=RETRY_SECONDS)
+        voice = self._between if hops else self._outside
+        if self._answers.fences is None:
+            return voice.plain(503, "refuse", "this edge is not running", retry_after_seconds=RETRY_SECONDS)
         received = sum(len(name) + len(value) + 4 for name, value in request.raw_headers) + len(raw_path)
         if received > self.settings.header_bytes_max:
-            self.answers["fault"] += 1
+            self._answers.given["fault"] += 1
             line = f"the header fields may have at most {self.settings.header_bytes_max} bytes"
-            return plain_answer(site, 431, "fault", line)
+            return voice.plain(431, "fault", line)
         try:
             hosts = request.headers.getall("Host", ())
             target = self._targets.find(hosts[0] if len(hosts) == 1 else "", raw_path)
         except TargetError as error:
-            self.answers["fault"] += 1
-            return plain_answer(site, error.status, "fault", str(error))
+            self._answers.given["fault"] += 1
+            fault = voice.plain(error.status, "fault", str(error))
+            if error.status == 400:
+                fault.force_close()
+            return fault
         self._on_request(target.group.name)
-        body = RequestBody(request, bytes_max=self.settings.body_bytes_max)
         exchange = Exchange(
-            request=request, target=target, raw_path=raw_path, headers=headers, body=body, hops=hops, site=site
+            request=request,
+            target=target,
+            raw_path=raw_path,
+            headers=headers,
+            body=RequestBody(request, self.settings),
+            hops=hops,
+            voice=voice,
         )
-        try:
-            return await (self._read(exchange) if request.method in READS else self._write(exchange))
-        except ApplicationFault as fault:
-            self.answers["fault"] += 1
-            return exchange.plain(fault.status, "fault", str(fault))
-
-    # -- reads ------------------------------------------------------------------------------------------------------
-
-    async def _read(self, exchange: Exchange) -> web.StreamResponse:
-        """Judged before the application is asked, and again when it answers: what came in between must not show."""
-        target = exchange.target
-        for _ in range(JUDGEMENTS_MAX):
-            verdict = await self._gate.admit(target.group.name, target.path, target.prefix, meanwhile=False)
-            match verdict:
-                case Forward():
-                    return await self._forward(exchange, verdict, write=False)
-                case Refuse():
-                    return self._refuse(exchange, verdict)
-                case Serve():
-                    answer = await self._serve(exchange, verdict)
-                    if answer is not None:
-                        return answer
-                case _:
-                    assert_never(verdict)
-            if exchange.body.started:
-                break
-        return self._refuse(exchange, Refuse("it changed each time while it was read", RETRY_SECONDS))
-
-    async def _serve(self, exchange: Exchange, verdict: Serve) -> web.StreamResponse | None:
-        """From the application here; None when the gate says something else by the time it answers.
-
-        With a query it may be a picture made on the fly: then the hash says nothing.
-        """
-        known = verdict.digest is not None and exchange.request.method != "OPTIONS" and "?" not in exchange.raw_path
-        etag = fields.entity_tag(verdict.digest) if known and verdict.digest is not None else ""
-        asked = fields.without_conditions(exchange.headers, etag) if etag else exchange.headers
-        upstream = await self._applications.ask(exchange, asked, write=False)
-        target = exchange.target
-        again = await self._gate.admit(target.group.name, target.path, target.prefix, meanwhile=False)
-        if not isinstance(again, Serve) or again.version != verdict.version:
-            upstream.close()
-            return None
-        self.answers["serve"] += 1
-        headers = fields.end_to_end(upstream.headers)
-        if upstream.status == 404:
-            headers = fields.uncached(headers)  # the next upload may make it wrong
-        if etag and upstream.status in (200, 206):
-            headers = fields.tagged(headers, etag)
-            if upstream.status == 200 and fields.none_match_fails(exchange.headers, etag):
-                upstream.close()
-                return web.Response(status=304, headers=exchange.answer_headers(fields.not_modified(headers), "serve"))
-        return await exchange.relay(upstream, headers, "serve")
-
-    # -- writes -----------------------------------------------------------------------------------------------------
-
-    async def _write(self, exchange: Exchange) -> web.StreamResponse:
-        group = exchange.target.group.name
-        verdict = self._gate.may_write(group) or await self._gate.before_write(group, exchange.target.prefix)
-        match verdict:
-            case Forward():
-                return await self._forward(exchange, verdict, write=True)
-            case Refuse():
-                return self._refuse(exchange, verdict)
-            case None:
-                pass
-            case _:
-                assert_never(verdict)
-        upstream = await self._applications.ask(exchange, exchange.headers, write=True)
-        async with upstream:
-            held = await self._hold(upstream, group)
-        refusal = await self._fenced(group)
-        if refusal is not None:
-            return self._refuse(exchange, refusal)
-        self.answers["write"] += 1
-        headers = fields.end_to_end(upstream.headers)
-        headers.popall("Content-Length", None)
-        return web.Response(
-            status=upstream.status, reason=upstream.reason, headers=exchange.answer_headers(headers, "write"), body=held
-        )
-
-    async def _hold(self, upstream: aiohttp.ClientResponse, group: str) -> bytes:
-        try:
-            held = await read_held(upstream, bytes_max=self.settings.response_held_bytes_max)
-        except (aiohttp.ClientError, OSError) as error:
-            raise ApplicationFault(502, f"the application of {group} broke off its answer") from error
-        if held is None:
-            limit = self.settings.response_held_bytes_max
-            raise ApplicationFault(502, f"the answer to a write may have at most {limit} bytes")
-        return held
-
-    async def _fenced(self, group: str) -> Refuse | None:
-        """The gate's word on a write. The fence runs on when the client's connection, and so our task, ends."""
-        assert self._fences is not None
-        return await asyncio.shield(self._fences.create_task(self._fence(group)))
-
-    async def _fence(self, group: str) -> Refuse | None:
-        try:
-            return await self._gate.fence(group)
-        except AnycastleError as error:
-            return Refuse(f"the write could not be fenced: {error}", RETRY_SECONDS)
-
-    # -- elsewhere --------------------------------------------------------------------------------------------------
-
-    def _refuse(self, exchange: Exchange, verdict: Refuse) -> web.Response:
-        self.answers["refuse"] += 1
-        return exchange.plain(503, "refuse", verdict.reason, retry_after_seconds=verdict.retry_after_seconds)
-
-    async def _forward(self, exchange: Exchange, verdict: Forward, *, write: bool) -> web.StreamResponse:
-        """Through the first member, in the gate's order, that answers."""
-        if exchange.hops:
-            return self._refuse(exchange, Refuse(f"passed on by {exchange.hops}: {verdict.reason}", RETRY_SECONDS))
-        if exchange.body.too_long:
-            raise ApplicationFault(413, f"a request body may have at most {self.settings.body_bytes_max} bytes")
-        problems: list[str] = []
-        for site in verdict.sites:
-            try:
-                upstream = await self._forward_call(site, self._forward_request(exchange))
-            except ForwardError as error:
-                problems.append(str(error))
-                if exchange.body.too_long:
-                    raise ApplicationFault(413, "the request body is too long") from error
-                if exchange.body.started or (write and error.sent):
-                    raise ApplicationFault(502, f"the request may or may not have been done: {error}") from error
-                continue
-            if not write and not exchange.body.started and _refused(upstream):
-                upstream.close()
-                problems.append(f"{site} refused")
-                continue
-            self.answers["forward"] += 1
-            headers = fields.uncached(fields.end_to_end(upstream.headers))
-            return await exchange.relay(upstream, headers, f"forward {site}")
-        tried = "; ".join(problems) or "no other site has it"
-        return self._refuse(exchange, Refuse(f"{verdict.reason}: {tried}", RETRY_SECONDS))
-
-    def _forward_request(self, exchange: Exchange) -> ForwardRequest:
-        group = exchange.target.group
-        return ForwardRequest(
-            method=exchange.request.method,
-            raw_path=exchange.raw_path,
-            headers=fields.with_hop(exchange.headers, self.settings.site),
-            body=exchange.body.stream(),
-            silence_seconds_max=self.settings.application_timeout_seconds
-            + max(group.fence_timeout_seconds, group.wait_max_seconds),
-        )
-
-
-def _refused(upstream: aiohttp.ClientResponse) -> bool:
-    return upstream.status == 503 and upstream.headers.get("X-Anycastle-Verdict") == "refuse"
+        answer = await self._answers.answer(exchange)
+        if not answer.prepared:
+            exchange.end_connection(answer)
+        if not hops:
+            refused = request.get(VERDICT) == "refuse"
+            self.hosts.count(request.headers["Host"].lower(), write=request.method not in READS, refused=refused)
+        return answer

@@ -4,8 +4,9 @@ Laws: bodies stream, in both directions, a chunk at a time; a request body is re
 that breaks off on its way to us breaks off on its way to the client, never ends as if it were whole.
 """
 
+import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 import aiohttp
@@ -14,42 +15,109 @@ from multidict import CIMultiDict
 
 from anycastle.replicator.edge_headers import uncached
 from anycastle.replicator.edge_target import Target
+from anycastle.replicator.entry import NO_VERSION, Version
 from anycastle.replicator.listen import cut
+from anycastle.replicator.settings import EdgeSettings
 
 CHUNK_BYTES = 64 * 1024
+VERDICT = web.RequestKey("verdict", str)
+"""Of a request, for the access log."""
 NO_AUTO_HEADERS = ("Accept", "Accept-Encoding", "User-Agent", "Content-Type")
 """The client library adds these unless told not to; a proxy has no wishes of its own."""
 
 
-class BodyTooLong(Exception):
-    """The request body passed its limit while it was read; answered 413."""
+class NoAnswer(Exception):
+    """There is nothing to pass on; `status` and the text are ours to the client."""
+
+    def __init__(self, status: int, line: str) -> None:
+        super().__init__(line)
+        self.status = status
 
 
 class RequestBody:
     """A client's request body, read as it is passed on."""
 
-    def __init__(self, request: web.BaseRequest, *, bytes_max: int) -> None:
+    def __init__(self, request: web.BaseRequest, settings: EdgeSettings) -> None:
         self._request = request
-        self._bytes_max = bytes_max
+        self._settings = settings
+        self._first = b""
+        self.exists = bool(request.body_exists)
+        self.expects = self.exists and request.headers.get("Expect", "").lower() == "100-continue"
+        """The client waits for a word before it sends (RFC 9110 section 10.1.1)."""
         self.started = False
-        self.too_long = (request.content_length or 0) > bytes_max
+        """Something of it was read: it cannot be sent again."""
+        self.on_start: Callable[[], None] = lambda: None
+        self.fault: NoAnswer | None = None
+        """Why it cannot be had whole."""
+        if (request.content_length or 0) > settings.body_bytes_max:
+            self.fault = self._too_long()
 
     def stream(self) -> AsyncIterator[bytes] | None:
         """The chunks; None when the request has no body."""
-        return self._chunks() if self._request.body_exists else None
+        return self._chunks() if self.exists else None
+
+    async def begin(self) -> None:
+        """Wait for the first chunk, so that nobody is asked for a request that is given up before. Raises NoAnswer."""
+        if self.exists and not self.started:
+            self._first = await self._read()
 
     async def _chunks(self) -> AsyncIterator[bytes]:
-        self.started = True
+        """What is raised here reaches the caller as the client library likes; `fault` says what it was."""
+        chunk = self._first or await self._read()
         count = 0
-        if self._request.headers.get("Expect", "").lower() == "100-continue":
-            await self._request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            self._request.writer.output_size = 0  # that was not yet the answer
-        async for chunk in self._request.content.iter_any():
+        while chunk:
             count += len(chunk)
-            if count > self._bytes_max:
-                self.too_long = True
-                raise BodyTooLong
+            if count > self._settings.body_bytes_max:
+                self.fault = self._too_long()
+                raise self.fault
             yield chunk
+            chunk = await self._read()
+
+    async def _read(self) -> bytes:
+        if not self.started:
+            self.started = True
+            self.on_start()
+            if self.expects:
+                await self._request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                self._request.writer.output_size = 0  # that was not yet the answer
+        try:
+            async with asyncio.timeout(self._settings.silence_seconds_max):
+                return await self._request.content.readany()
+        except TimeoutError:
+            line = f"nothing of the request body came for {self._settings.silence_seconds_max:g} s"
+            self.fault = NoAnswer(408, line)
+            raise self.fault from None
+
+    def _too_long(self) -> NoAnswer:
+        return NoAnswer(413, f"a request body may have at most {self._settings.body_bytes_max} bytes")
+
+
+@dataclass(slots=True)
+class Voice:
+    """How answers speak for us."""
+
+    site: str
+    told: bool
+    """They say who gave them and why."""
+    last: bool = False
+    """Each ends its connection, for the edge is ending."""
+
+    def signed(self, headers: CIMultiDict[str], verdict: str, version: Version | str | None = None) -> CIMultiDict[str]:
+        signed = headers.copy()
+        if self.told:
+            signed["X-Anycastle-Site"] = self.site
+            signed["X-Anycastle-Verdict"] = verdict
+            if version and version != NO_VERSION:
+                signed["X-Anycastle-Version"] = str(version)
+        signed.setdefault("Server", "anycastle")
+        return signed
+
+    def plain(self, status: int, verdict: str, line: str, *, retry_after_seconds: float | None = None) -> web.Response:
+        """Our own answer: one line that says why, never cached."""
+        headers = self.signed(uncached(CIMultiDict()), verdict)
+        if retry_after_seconds is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(retry_after_seconds)))
+        return web.Response(status=status, text=line + "\n", headers=headers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,23 +133,39 @@ class Exchange:
     body: RequestBody
     hops: str
     """Members that it passed before us; the empty string when it came from outside."""
-    site: str
+    voice: Voice
 
     def plain(self, status: int, verdict: str, line: str, *, retry_after_seconds: float | None = None) -> web.Response:
-        """Our own answer: one line that says why, never cached."""
-        return plain_answer(self.site, status, verdict, line, retry_after_seconds=retry_after_seconds)
+        """Our own answer."""
+        self.request[VERDICT] = verdict
+        answer = self.voice.plain(status, verdict, line, retry_after_seconds=retry_after_seconds)
+        self.end_connection(answer)
+        return answer
 
-    def answer_headers(self, headers: CIMultiDict[str], verdict: str) -> CIMultiDict[str]:
-        """Of an answer that somebody else made."""
-        return _signed(headers, self.site, verdict)
+    def end_connection(self, answer: web.StreamResponse) -> None:
+        """After this answer, if there is a reason to: the edge ends; nobody knows whether the body still comes; or the
+        HTTP library would take the trailers of a chunked body for fields of the request that follows.
+        """
+        unsure = self.body.expects and not self.body.started
+        if self.voice.last or unsure or "Transfer-Encoding" in self.request.headers:
+            answer.force_close()
+
+    def signed(self, headers: CIMultiDict[str], verdict: str, version: Version | str | None = None) -> CIMultiDict[str]:
+        """Of an answer that somebody else made, or a file."""
+        self.request[VERDICT] = verdict
+        return self.voice.signed(headers, verdict, version)
 
     async def relay(
-        self, upstream: aiohttp.ClientResponse, headers: CIMultiDict[str], verdict: str
+        self,
+        upstream: aiohttp.ClientResponse,
+        headers: CIMultiDict[str],
+        verdict: str,
+        version: Version | str | None = None,
     ) -> web.StreamResponse:
         """Stream an answer to the client; when either side breaks off, so does the other."""
-        answer = web.StreamResponse(
-            status=upstream.status, reason=upstream.reason, headers=self.answer_headers(headers, verdict)
-        )
+        signed = self.signed(headers, verdict, version)
+        answer = web.StreamResponse(status=upstream.status, reason=upstream.reason, headers=signed)
+        self.end_connection(answer)
         async with upstream:
             try:
                 await answer.prepare(self.request)
@@ -90,16 +174,9 @@ class Exchange:
                 await answer.write_eof()
             except (aiohttp.ClientError, OSError):
                 cut(self.request)
+            except ValueError as error:  # so aiohttp says that a field would split the answer
+                raise NoAnswer(502, "the answer has a field that cannot be passed on") from error
         return answer
-
-
-def plain_answer(
-    site: str, status: int, verdict: str, line: str, *, retry_after_seconds: float | None = None
-) -> web.Response:
-    headers = _signed(uncached(CIMultiDict()), site, verdict)
-    if retry_after_seconds is not None:
-        headers["Retry-After"] = str(max(1, math.ceil(retry_after_seconds)))
-    return web.Response(status=status, text=line + "\n", headers=headers)
 
 
 async def read_held(upstream: aiohttp.ClientResponse, *, bytes_max: int) -> bytes | None:
@@ -110,11 +187,3 @@ async def read_held(upstream: aiohttp.ClientResponse, *, bytes_max: int) -> byte
         if len(held) > bytes_max:
             return None
     return bytes(held)
-
-
-def _signed(headers: CIMultiDict[str], site: str, verdict: str) -> CIMultiDict[str]:
-    signed = headers.copy()
-    signed["X-Anycastle-Site"] = site
-    signed["X-Anycastle-Verdict"] = verdict
-    signed.setdefault("Server", "anycastle")
-    return signed

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from urllib.parse import quote_from_bytes
 
+import aiohttp
+from aiohttp.client_middlewares import ClientHandlerType
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -40,6 +42,22 @@ class ForwardRequest:
     body: AsyncIterator[bytes] | None
     silence_seconds_max: float
     """The other side may wait for a fence: longest time without a byte of its answer."""
+    upgrade: bool = False
+    """It asks to leave HTTP behind: the answer may be a 101, and the connection then the caller's."""
+
+
+class BrokenOff(aiohttp.ClientError):
+    """The other side hung up before its answer, which may be after it did what was asked."""
+
+
+async def once(request: aiohttp.ClientRequest, handler: ClientHandlerType) -> aiohttp.ClientResponse:
+    """A middleware: the client library would ask for PUT and DELETE again by itself when a connection breaks."""
+    try:
+        return await handler(request)
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+        raise  # nothing was sent, and the library knows it
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise BrokenOff(str(error)) from error
 
 
 def raw_url(origin: URL, raw_path: str) -> URL:

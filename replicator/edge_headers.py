@@ -1,7 +1,7 @@
 """Header fields on their way through the edge. Pure.
 
-Laws: hop-by-hop fields (RFC 9110 section 7.6.1) end here; a client cannot speak in our name (`X-Anycastle-…`) nor erase
-what a proxy before us has said of it (X-Forwarded-For and Forwarded are appended to); Host goes through unchanged.
+Laws: hop-by-hop fields (RFC 9110 section 7.6.1) end here; a client cannot speak in our name (`X-Anycastle-…`); Host
+goes through unchanged. What is said of the client is the matter of `edge_client`.
 Where the gate knows the content, its hash is the only validator: the application's second-wide modification times
 would let an overwritten file pass as unchanged.
 """
@@ -39,18 +39,6 @@ def end_to_end(headers: CIMultiDictProxy[str]) -> CIMultiDict[str]:
     dropped = HOP_BY_HOP | (listed - _NEVER_LISTED)
     kept = ((name, value) for name, value in headers.items() if name.lower() not in dropped)
     return CIMultiDict((name, value) for name, value in kept if not name.lower().startswith(_OURS))
-
-
-def with_client(headers: CIMultiDict[str], *, remote: str, scheme: str) -> CIMultiDict[str]:
-    """A request as it came from outside, with what we know of its client (RFC 7239 and the older fields)."""
-    host = headers.get("Host", "")
-    told = headers.copy()
-    told["X-Forwarded-For"] = ", ".join((*headers.getall("X-Forwarded-For", ()), remote))
-    quoted = f'"[{remote}]"' if ":" in remote else remote
-    told["Forwarded"] = ", ".join((*headers.getall("Forwarded", ()), f"for={quoted}"))
-    told.setdefault("X-Forwarded-Proto", scheme)
-    told.setdefault("X-Forwarded-Host", host)
-    return told
 
 
 def with_hop(headers: CIMultiDict[str], member: str) -> CIMultiDict[str]:

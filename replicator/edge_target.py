@@ -47,6 +47,8 @@ class Target:
     """The file it names, relative to the group's root; None when it maps to no file."""
     prefix: bytes
     """What the whole answer may depend on; see the module's text."""
+    static: bool = False
+    """The group's `static` patterns name it: the edge may serve the file by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,8 @@ class Targets:
             except EntryError as error:
                 raise TargetError(404, str(error)) from error
         is_file = is_file and bool(path) and not _is_program(below, host.group.dynamic)
-        return Target(host.group, path if is_file else None, prefix)
+        static = is_file and _is_static(below, host.group.static)
+        return Target(host.group, path if is_file else None, prefix, static)
 
     def _host(self, name: str) -> tuple[_Host, str]:
         """The most specific pattern wins; a star stands for one or more labels, as in DNS (RFC 4592)."""
@@ -121,6 +124,12 @@ def decode_path(raw_path: str) -> tuple[bytes, bool]:
         raise TargetError(400, "the URL path climbs with '..'")
     is_file = parts[-1] not in (b"", b".")
     return b"/".join(part for part in parts if part not in (b"", b".")), is_file
+
+
+def _is_static(below: bytes, static: tuple[str, ...]) -> bool:
+    """Whether a pattern matches; what begins with a dot is nobody's business, but for RFC 8615."""
+    hidden = any(part.startswith(b".") for part in below.removeprefix(b".well-known/").split(b"/"))
+    return not hidden and any(fnmatchcase(below, pattern.encode()) for pattern in static)
 
 
 def _is_program(below: bytes, dynamic: tuple[str, ...]) -> bool:

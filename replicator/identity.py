@@ -91,10 +91,11 @@ class Identity:
         connection.context = self._accepting
 
     def _stamp(self) -> Stamp:
-        return tuple(_stamp_of(path) for path in (self._tls.authority, self._tls.certificate, self._tls.key))
+        return tuple(stamp_of(path) for path in (self._tls.authority, self._tls.certificate, self._tls.key))
 
 
-def _stamp_of(path: Path) -> tuple[int, int, int]:
+def stamp_of(path: Path) -> tuple[int, int, int]:
+    """What is different when a file has changed; zeros when it is not there."""
     try:
         status = os.stat(path)
     except OSError:

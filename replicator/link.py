@@ -12,6 +12,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from weakref import WeakSet
 
 import aiohttp
 from aiohttp import web
@@ -74,6 +75,7 @@ class Link:
         self._assembler = Assembler(frame_bytes_max=settings.frame_bytes_max)
         self._closing = asyncio.Event()
         self._scopes: set[asyncio.Timeout] = set()
+        self._answers: WeakSet[aiohttp.ClientResponse] = WeakSet()
         self._reason = ""
 
     @property
@@ -145,10 +147,17 @@ class Link:
             finally:
                 self._scopes.discard(scope)
 
+    def close_with(self, answer: aiohttp.ClientResponse) -> None:
+        """An answer that the peer is still sending ends when the link is lost, for the rest would not come either."""
+        self._answers.add(answer)
+
     def lost(self) -> None:
         """Give up what is done `while_open`."""
         for scope in self._scopes:
             scope.reschedule(0.0)
+        for answer in tuple(self._answers):
+            if not answer.closed:
+                answer.close()
 
     async def shut(self, fault: str = "") -> None:
         """Close the WebSocket, telling the peer what it did wrong, if anything."""

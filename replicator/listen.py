@@ -8,7 +8,7 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from aiohttp import web
@@ -73,27 +73,39 @@ def bind_listener(address: tuple[str, int], what: str, fault: type[AnycastleErro
 @asynccontextmanager
 async def serving(
     server: web.Server,
-    listeners: Sequence[socket.socket],
+    listeners: Sequence[tuple[socket.socket, ssl.SSLContext | None]],
     *,
     connections_max: int,
     shutdown_seconds: float,
-    tls: ssl.SSLContext | None = None,
+    connection: Callable[[], asyncio.Protocol] | None = None,
+    finish: Callable[[], Awaitable[None]] | None = None,
 ) -> AsyncIterator[None]:
-    """Accept on bound sockets, which it closes at the end."""
+    """Accept on bound sockets, with TLS where they have it; they are closed at the end.
+
+    `connection` makes the protocol of one, if it is not the server's usual; `finish` is waited for when nobody is let
+    in any more and before connections are ended.
+    """
     loop = asyncio.get_running_loop()
 
     def protocol() -> asyncio.Protocol:
-        return server() if len(server.connections) < connections_max else _Full()
+        return (connection or server)() if len(server.connections) < connections_max else _Full()
 
-    handshake = HANDSHAKE_SECONDS if tls is not None else None
     accepting = [
-        await loop.create_server(protocol, sock=listener, ssl=tls, ssl_handshake_timeout=handshake, backlog=BACKLOG)
-        for listener in listeners
+        await loop.create_server(
+            protocol,
+            sock=listener,
+            ssl=tls,
+            ssl_handshake_timeout=HANDSHAKE_SECONDS if tls is not None else None,
+            backlog=BACKLOG,
+        )
+        for listener, tls in listeners
     ]
     try:
         yield
     finally:
         for one in accepting:
             one.close()
+        if finish is not None:
+            await finish()
         server.pre_shutdown()
         await server.shutdown(shutdown_seconds)

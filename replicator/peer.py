@@ -40,7 +40,7 @@ from anycastle.replicator.body import (
 )
 from anycastle.replicator.body_thread import LARGE_BYTES, BodyReader, Where, pieces
 from anycastle.replicator.certificate import DAY_SECONDS
-from anycastle.replicator.edge_forward import FORWARD_PATH, ForwardError, ForwardRequest, raw_url
+from anycastle.replicator.edge_forward import FORWARD_PATH, ForwardError, ForwardRequest, once, raw_url
 from anycastle.replicator.event import LinkDown, LinkUp, Received
 from anycastle.replicator.identity import Identity
 from anycastle.replicator.link import CLOSE_SECONDS, Link, LinkFault, Socket, der_of, message_bytes_max
@@ -153,10 +153,9 @@ class Links:
             async with (
                 serving(
                     server,
-                    [self._listener],
+                    [(self._listener, self.identity.server)],
                     connections_max=CONNECTIONS_MAX,
                     shutdown_seconds=CLOSE_SECONDS,
-                    tls=self.identity.server,
                 ),
                 self._new_session() as self._session,
             ):
@@ -275,14 +274,14 @@ class Links:
         """Pass a client's request to another member's edge; the caller reads and releases the response.
 
         Raises ForwardError, at once when there is no link with that member and as soon as the link is lost: it would
-        not answer this either.
+        not answer this either. An answer under way breaks off then too.
         """
         link = self._links.get(member)
         if link is None:
             raise ForwardError(f"no link with {member}", sent=False)
         try:
             async with link.while_open():
-                return await self._open_session().request(
+                answer = await self._open_session().request(
                     request.method,
                     self._url(member, FORWARD_PATH + request.raw_path),
                     ssl=self._client_ssl,
@@ -291,8 +290,12 @@ class Links:
                     skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent", "Content-Type"),
                     data=request.body,
                     allow_redirects=False,
+                    read_until_eof=not request.upgrade,
+                    middlewares=(once,),
                     timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS, sock_read=request.silence_seconds_max),
                 )
+            link.close_with(answer)
+            return answer
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise ForwardError(f"{member} cannot be reached: {error}", sent=False) from error
         except (aiohttp.ClientError, OSError) as error:

@@ -479,7 +479,7 @@ class Replica:
         except WatchError as error:
             return Refuse(str(error), 1)
         except TimeoutError:
-            return Refuse(f"the change is not fenced yet: {self._waiting_for(content)}", 1)
+            return Refuse(f"the change is not fenced yet: {self.waiting_for(group)}", 1)
 
     async def _fence(self, content: Content) -> Refuse | None:
         group, member = content.settings.name, self.settings.member
@@ -496,9 +496,9 @@ class Replica:
         reach(Point.FENCED)
         return None
 
-    def _waiting_for(self, content: Content) -> str:
+    def waiting_for(self, group: str) -> str:
         """Why a fence takes so long, for people."""
-        group, member = content.settings.name, self.settings.member
+        content, member = self.contents[group], self.settings.member
         head = self.ledger.head(group)
         return (
             content.settle.waiting_for()

@@ -4,6 +4,7 @@ import enum
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 READS = frozenset(("GET", "HEAD", "OPTIONS"))
@@ -50,6 +51,12 @@ class GroupSettings:
     """The site whose content wins where sites with content meet for the first time; None: what was announced first."""
     wait_max_seconds: float = 2.0
     """Longest `Wait` of a read, then 503 with Retry-After."""
+    static: tuple[str, ...] = ()
+    """fnmatch patterns of URL paths that the built-in edge serves from the disk by itself."""
+    affinity_seconds: float | None = None
+    """How long a user is kept at the site that answered first; None is not at all."""
+    settle_seconds: float = 0.0
+    """A write's fence waits so long for changes that the software makes after its answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,18 +120,49 @@ class LinkSettings:
     """A link that said nothing for longer is closed; leases cross at least once a renewal."""
 
 
+LOOPBACK = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateFiles:
+    """PEM files of one certificate, with what stands between it and its authority, and of its key."""
+
+    certificate: Path
+    key: Path
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EdgeSettings:
     """The built-in reverse proxy."""
 
     site: str
     listen: tuple[tuple[str, int], ...]
+    tls_listen: tuple[tuple[str, int], ...] = ()
+    certificates: tuple[CertificateFiles, ...] = ()
+    """For `tls_listen`; a client that names no host, or one that no certificate has, gets the first."""
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = LOOPBACK
+    """Who may say for whom it asks (X-Forwarded-For and its like)."""
     header_bytes_max: int = 32 * 1024
     body_bytes_max: int = 1024 * 1024 * 1024
     response_held_bytes_max: int = 16 * 1024 * 1024
     """A write's response is held until it is fenced; a longer one is answered 502."""
     connections_max: int = 1000
+    connections_per_client_max: int = 200
+    """Of one IPv4 address or IPv6 /64; trusted proxies are not counted."""
+    head_seconds_max: float = 15.0
+    """From the first byte of a request to the end of its fields."""
+    silence_seconds_max: float = 60.0
+    """A client that neither sends nor takes anything of a body for so long is given up."""
     application_timeout_seconds: float = 60.0
+    drain_seconds_max: float = 5.0
+    """When the edge ends, requests under way may take so long."""
+    verdict_headers: bool = True
+    """Answers say which site gave them, and why (`X-Anycastle-…`)."""
+    access_log: Path | None = None
+    websockets_max: int = 500
+    websocket_silence_seconds_max: float = 600.0
+    affinity_keys: tuple[bytes, ...] = ()
+    """Shared by the sites, for the cookies of groups with affinity: the first signs, all verify."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

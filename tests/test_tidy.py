@@ -10,8 +10,8 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("dns", "bgp", "replicator", "health")
 TOP = ROOT / "src" / "anycastle"
 LAYERS = (
-    *("errors", "clock", "config_read", "config_values", "config_prefixes", "config_routes", "config_parts"),
-    *("config_zones", "config"),
+    *("errors", "clock", "config_read", "config_values", "config_prefixes", "config_routes", "config_edge"),
+    *("config_parts", "config_zones", "config"),
 )
 """Modules of src/anycastle below the composition; `app` and what follows may import every part."""
 SHARED = {"anycastle.errors", "anycastle.clock", "anycastle.health.view"}
@@ -46,7 +46,7 @@ CORES = {
         "template",
         "shelf",
     ),
-    "bgp": ("route", "damp", "restrain", "decide", "exabgp", "reconcile"),
+    "bgp": ("route", "addresses", "damp", "restrain", "decide", "exabgp", "reconcile"),
     "replicator": (
         *("entry", "message", "event", "fence", "feed", "pursuit", "coarse", "intake", "landed_board"),
         *(
@@ -57,6 +57,11 @@ CORES = {
             "gate",
             "flight",
             "edge_target",
+            "edge_request",
+            "edge_client",
+            "edge_affinity",
+            "edge_reason",
+            "edge_hosts",
             "link_frame",
             "fanotify_record",
             "pace",

@@ -117,13 +117,14 @@ const SPEECH = { normal: "good", degraded: "warn", drained: "warn", withdrawn: "
 
 function acknowledged(route) {
   if (route.acknowledged === route.wanted) return "acknowledged";
-  return route.acknowledged === "unknown" ? "not acknowledged yet" : `still has ${route.acknowledged}`;
+  const state = route.acknowledged === "unknown" ? "not acknowledged yet" : `still has ${route.acknowledged}`;
+  return route.waits_for ? `${state}: ${route.waits_for}` : state;
 }
 
 function sessionTable(session) {
   const title = el("h3", {}, `${session.peer} (AS ${session.asn}) `, stateBadge(SESSION, session.state), " for ", age(session.since_seconds));
   const rows = session.routes.map((route) => [
-    el("td", { class: "path nowrap" }, route.prefix), cell(badge(SPEECH[route.wanted] ?? "dim", route.wanted)),
+    el("td", { class: "path nowrap" }, route.prefix), cell(badge(SPEECH[route.wanted] ?? "dim", route.wanted), " for ", age(route.since_seconds)),
     cell(acknowledged(route)), cell(route.reason),
   ]);
   const routes = rows.length ? table(["route", "wanted", "router", "why"], rows) : empty("no route");

@@ -30,7 +30,7 @@ from anycastle.health.judge import Judge
 from anycastle.health.observe import Result
 from anycastle.health.probe import Prober
 from anycastle.health.report import DecisionReport
-from anycastle.health.view import SiteView, View
+from anycastle.health.view import SiteView, View, withheld
 from anycastle.loading import shown
 from anycastle.replicator.edge import Edge
 from anycastle.replicator.edge_verdict import VerdictService
@@ -57,6 +57,7 @@ REBUILD_PAUSE = 4
 TALK_SECONDS = 0.5
 HEARD_LATELY_SECONDS = 3 * TALK_SECONDS
 """A site that talked within this is known as it is; what is shown of it then is what a member cut off goes by."""
+AFFINITY_GRACE_SECONDS = 10.0
 HEALTH_KEPT_SECONDS = 5.0
 DECISIONS_KEPT = 500
 REQUESTS_COUNTED_MAX = 100_000
@@ -96,6 +97,7 @@ class Member:
         """The last try to keep it failed, and that was said."""
         self._remembered: dict[str, SiteView] = {}
         self._announcing: asyncio.Task[None] | None = None
+        self._serving: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._stop = asyncio.Event()
 
@@ -166,10 +168,17 @@ class Member:
             forward=self.links.forward,
             on_request=lambda _: self.requests.append(self.clock.now()),
             on_round_trip=self.round_trips.sampled,
+            eligible=self._eligible,
+            clock=self.clock,
         )
         edge.bind()
         self.links.edge_handler = edge.handle_forwarded
         return edge
+
+    def _eligible(self, site: str, group: str, prefix: bytes) -> bool:
+        """Users may be kept at a site; a change that lands there in a moment moves nobody."""
+        now, grace = self.clock.now(), AFFINITY_GRACE_SECONDS
+        return self.view is not None and not withheld(self.view, site, group, prefix, grace_seconds=grace, now=now)
 
     def _make_verdicts(self, undo: contextlib.ExitStack) -> VerdictService | None:
         if self.settings.verdict is None:
@@ -232,6 +241,9 @@ class Member:
             await self._stop.wait()
         log.info("member=%s event=stopping", self.settings.member)
         await self._withdraw()
+        if self._serving is not None:  # what is under way ends while its changes can still be fenced
+            self._serving.cancel()
+            await asyncio.wait([self._serving])
         for task in reversed(background):
             task.cancel()
 
@@ -256,7 +268,7 @@ class Member:
         assert self.view is not None
         background.append(tasks.create_task(self._publish_changes()))
         if self.edge is not None:
-            background.append(tasks.create_task(self.edge.run()))
+            self._serving = tasks.create_task(self.edge.run())
         if self.verdicts is not None:
             background.append(tasks.create_task(self.verdicts.run()))
         if self.dns is not None:
@@ -458,8 +470,7 @@ class Member:
             },
         }
         if self.edge is not None:
-            measured = {"round_trips": self.edge.round_trips.sampled, **self.round_trips.counters()}
-            found["edge"] = dict(self.edge.answers) | measured
+            found["edge"] = self.edge.counters() | self.round_trips.counters()
         if self.verdicts is not None:
             found.setdefault("edge", {}).update((f"verdict_{k}", n) for k, n in self.verdicts.answers.items())
         if self.dns is not None:
@@ -477,6 +488,8 @@ class Member:
         found = {
             "replicator": self.replica.levels() | {"certificate_left_seconds": int(left)}
         } | self.round_trips.levels()
+        if self.edge is not None:
+            found["edge"] |= self.edge.levels(wall=self.clock.wall())
         if self.announcer is not None:
             kinds = {hold.kind for hold in self.announcer.holds()}
             found["bgp"] = {f"routes_{kind}_bool": int(kind in kinds) for kind in ("frozen", "refused")}

@@ -9,8 +9,10 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from anycastle.bgp.loopback import problem as loopback_problem
 from anycastle.bgp.process import program
 from anycastle.bgp.rundir import account
+from anycastle.clock import SystemClock
 from anycastle.config import Config, ConfigError, MemberConfig, overlap, read_config
 from anycastle.config_read import Fault, Faults
 from anycastle.dns.geo_load import GeoError, load_geo
@@ -19,6 +21,7 @@ from anycastle.dns.master import Progress, load_zone
 from anycastle.dns.settings import DnsSettings, GeoSettings
 from anycastle.dns.tables import ZonesError, build_tables
 from anycastle.errors import AnycastleError
+from anycastle.replicator.edge_tls import problems as certificate_faults
 from anycastle.replicator.edge_verdict import account_ids
 from anycastle.replicator.identity import Identity
 from anycastle.replicator.pki import server_name
@@ -97,7 +100,12 @@ def local_problems(settings: MemberConfig) -> list[str]:
             account_ids(settings.verdict.owner)
         except AnycastleError as error:
             problems.append(str(error))
+    if settings.edge is not None:
+        problems += certificate_faults(settings.edge.certificates, wall=SystemClock().wall())
+        problems += _log_problems(settings.edge.access_log)
     if settings.bgp is not None:
+        if settings.bgp.loopback is not None and (missing := loopback_problem(settings.bgp.loopback)):
+            problems.append(missing)
         for needed in (program, lambda user=settings.bgp.user: account(user)):
             try:
                 needed()
@@ -144,6 +152,14 @@ def _root_problem(group: GroupSettings) -> str:
     if not os.access(group.root, os.R_OK | os.W_OK | os.X_OK):
         return f"{where} is not writable: expected a folder this user may read and write"
     return ""
+
+
+def _log_problems(file: Path | None) -> list[str]:
+    if file is None or (file.is_file() and os.access(file, os.W_OK)):
+        return []
+    if not file.exists() and file.parent.is_dir() and os.access(file.parent, os.W_OK | os.X_OK):
+        return []
+    return [f"edge.access_log {file} cannot be written: expected a file in a folder that is there"]
 
 
 def _certificate_problems(tls: Tls, member: str) -> list[str]:

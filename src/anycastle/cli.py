@@ -8,9 +8,11 @@ import argparse
 import asyncio
 import logging
 import sys
+from collections.abc import Coroutine
 from pathlib import Path
 
 from anycastle import __version__, commands
+from anycastle.announce_config import add_flags, from_flags, load, refuse_mixture
 from anycastle.clock import SystemClock
 from anycastle.config import Config, ConfigError, load_config
 from anycastle.errors import AnycastleError
@@ -108,6 +110,10 @@ def _parser() -> argparse.ArgumentParser:
     conflicts.add_argument("--keep", choices=("current", "theirs"), help="resolve: which version stays")
     resync = add("resync", commands.resync, "compare what a member holds with what the others have")
     resync.add_argument("group", nargs="?", default="*", metavar="GROUP", help="default: all")
+    help = "health probes to routes, and nothing else: instead of `exabgp healthcheck`"
+    announce = commands_of.add_parser("announce", help=help, description=help)
+    add_flags(announce)
+    announce.set_defaults(run=_announce)
     _add_pki(commands_of)
     return parser
 
@@ -147,11 +153,34 @@ def _serve(options: argparse.Namespace) -> int:
         return 2
     if options.rebuild_ledger and (aside := set_aside(settings.state_dir / "ledger.sqlite")):
         print(f"the damaged ledger is now {aside}", file=sys.stderr)
+    _log_to_stderr()
+    return _run(serve(config, settings, SystemClock()))
+
+
+def _announce(options: argparse.Namespace) -> int:
+    """Needs no member, and no configuration of one."""
+    from anycastle.announce import announce
+
+    refuse_mixture(options)
+    file: Path | None = options.file
+    settings = load(file, as_process=options.as_process) if file else from_flags(options)
+    if options.check:
+        what = f"{len(settings.bgp.rules)} routes, {len(settings.health.probes)} probes"
+        print(f"right ({what}, {len(settings.bgp.peers)} routers)")
+        return 0
+    _log_to_stderr()
+    return _run(announce(settings, SystemClock()))
+
+
+def _log_to_stderr() -> None:
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s level=%(levelname)s logger=%(name)s %(message)s"
     )
+
+
+def _run(program: Coroutine[None, None, None]) -> int:
     try:
-        asyncio.run(serve(config, settings, SystemClock()))
+        asyncio.run(program)
     except ExceptionGroup as group:
         expected, other = group.split(AnycastleError)
         if other is not None or expected is None:

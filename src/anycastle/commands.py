@@ -529,7 +529,7 @@ def _show_holds(holds: list[Json]) -> None:
 
 def _show_routes(sessions: list[Json]) -> None:
     rows = [
-        (s["peer"], s["asn"], _session(s), r["prefix"], r["wanted"], r["acknowledged"], r["reason"])
+        (s["peer"], s["asn"], _session(s), r["prefix"], _wanted(r), _acknowledged(r), r["reason"])
         for s in sessions
         for r in s["routes"]
     ]
@@ -539,7 +539,19 @@ def _show_routes(sessions: list[Json]) -> None:
 def _session(session: Json) -> str:
     """A session that is not up says why."""
     why = session["reason"] if session["state"] != "up" else ""
-    return f"{session['state']}: {why}" if why else str(session["state"])
+    state = f"{session['state']} for {_age(session['since_seconds'])}"
+    return f"{state}: {why}" if why else state
+
+
+def _wanted(route: Json) -> str:
+    return f"{route['wanted']} for {_age(route['since_seconds'])}"
+
+
+def _acknowledged(route: Json) -> str:
+    """With what it waits for, when that is not what is wanted."""
+    seconds = route["acknowledged_seconds"]
+    state = route["acknowledged"] if seconds is None else f"{route['acknowledged']} for {_age(seconds)}"
+    return f"{state}; {route['waits_for']}" if route["waits_for"] else str(state)
 
 
 def _age(seconds: float) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from anycastle import config_values as v
 from anycastle.bgp.settings import BgpSettings, Peer
+from anycastle.config_edge import EdgePart, check_edge, read_edge
 from anycastle.config_parts import (
     GroupPart,
     LocalPart,
@@ -29,6 +30,7 @@ from anycastle.config_zones import KeyPart, read_keys, read_zone
 from anycastle.dns.settings import DnsSettings, GeoSettings, SteeredName, SteeredSite, TsigKey, ZoneFile
 from anycastle.health.settings import HealthSettings
 from anycastle.replicator.settings import (
+    CertificateFiles,
     EdgeSettings,
     GroupSettings,
     Lease,
@@ -47,12 +49,16 @@ _COOKIE_SECRETS = (
     re.compile(r"[0-9A-Fa-f]{32}(\s+[0-9A-Fa-f]{32})*"),
     "lines of 32 hexadecimal digits, the one that signs first",
 )
+_AFFINITY_KEYS = (
+    re.compile(r"[0-9A-Fa-f]{64}(\s+[0-9A-Fa-f]{64})*"),
+    "lines of 64 hexadecimal digits, the one that signs first",
+)
 _MD5_KEY = re.compile(r"[!#-&(-:<-~]{1,80}"), "1 to 80 printable characters without spaces, quotes and semicolons"
 _TSIG_SECRET = (
     re.compile(r"(?=.{16})(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"),
     "a secret in base64, at least 16 characters, such as: head -c 32 /dev/urandom | base64",
 )
-_TOP = ("cluster", "sites", "witnesses", "groups", "zones", "names", "keys", "routes", "geo")
+_TOP = ("cluster", "sites", "witnesses", "groups", "zones", "names", "keys", "routes", "geo", "edge")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +110,7 @@ class Config:
     names: tuple[SteeredName, ...]
     routes: tuple[RoutePart, ...]
     geo: GeoSettings
+    edge_part: EdgePart
     warnings: tuple[Fault, ...] = ()
     """What may be meant, and more often is not."""
 
@@ -127,7 +134,8 @@ class Config:
         site, local = self.sites.get(member), self._local(member)
         faults: list[Fault] = []
         bgp, dashboard = self._bgp(member, site, faults), self._dashboard(member, local, faults)
-        dns = self._dns(member, site, faults)
+        dns, edge = self._dns(member, site, faults), self.edge(member)
+        affinity_keys = self._secret(self.edge_part.affinity_keys if edge else None, member, *_AFFINITY_KEYS, faults)
         if faults:
             raise ConfigError(tuple(faults))
         return MemberConfig(
@@ -144,17 +152,43 @@ class Config:
             ),
             dns=dns,
             bgp=bgp,
-            edge=self.edge(member),
+            edge=edge and replace(edge, affinity_keys=tuple(map(bytes.fromhex, (affinity_keys or "").split()))),
             verdict=self.verdict(member),
             dashboard=dashboard,
         )
 
     def edge(self, member: str) -> EdgeSettings | None:
-        site = self.sites.get(member)
-        return EdgeSettings(site=member, listen=site.edge_listen) if site and site.edge_listen else None
+        """Without its secret keys, which only `for_member` reads."""
+        site, part = self.sites.get(member), self.edge_part
+        if site is None or not (site.edge.listen or site.edge.tls_listen):
+            return None
+        return EdgeSettings(
+            site=member,
+            listen=site.edge.listen,
+            tls_listen=site.edge.tls_listen,
+            certificates=tuple(
+                CertificateFiles(self._path(certificate, member), self._path(key, member))
+                for certificate, key in part.certificates
+            )
+            if site.edge.tls_listen
+            else (),
+            trusted_proxies=part.trusted_proxies,
+            body_bytes_max=part.body_bytes_max,
+            response_held_bytes_max=part.held_bytes_max,
+            connections_max=part.connections_max,
+            connections_per_client_max=part.connections_per_client_max,
+            head_seconds_max=part.head_seconds_max,
+            silence_seconds_max=part.client_seconds_max,
+            application_timeout_seconds=part.application_seconds_max,
+            drain_seconds_max=part.drain_seconds_max,
+            verdict_headers=part.verdict_headers,
+            access_log=self._path(part.access_log, member) if part.access_log else None,
+            websockets_max=part.websockets_max,
+            websocket_silence_seconds_max=part.websocket_seconds_max,
+        )
 
     def verdict(self, member: str) -> VerdictSettings | None:
-        part = self.sites[member].verdict if member in self.sites else None
+        part = self.sites[member].edge.verdict if member in self.sites else None
         if part is None:
             return None
         path = self._path(part.socket, member)
@@ -214,6 +248,9 @@ class Config:
             dynamic=part.dynamic,
             fence_timeout_seconds=part.fence_timeout_seconds,
             wait_max_seconds=part.wait_max_seconds,
+            static=part.static,
+            affinity_seconds=part.affinity_seconds,
+            settle_seconds=part.settle_seconds,
             scrub_bytes_per_second=part.scrub_bytes_per_second,
             seed=part.seed,
         )
@@ -284,6 +321,7 @@ class Config:
             user=site.bgp.user,
             attributes=site.bgp.attributes,
             routes_max=site.bgp.routes_max,
+            loopback=site.bgp.loopback,
         )
 
     def _peer(self, peer: Peer, md5_file: NamedFile | None, member: str, faults: list[Fault]) -> Peer:
@@ -368,8 +406,12 @@ def read_config(file: Path) -> tuple[Config, Faults]:
         read_route(table, group_names, tuple(key for key, site in sites.items() if site.bgp))
         for table in top.tables("routes")
     )
-    check_routes(faults, routes, {key: site.bgp.routes_max for key, site in sites.items() if site.bgp})
+    check_routes(faults, routes, {key: site.bgp for key, site in sites.items() if site.bgp})
     geo = _read_geo(top.table("geo"), folder)
+    edge_table = top.table("edge")
+    edge = read_edge(edge_table)
+    affine = tuple(group.name for group in groups if group.affinity_seconds is not None)
+    check_edge(edge_table, edge, {key: site.edge for key, site in sites.items()}, affine)
     top.done(_TOP)
     config = Config(
         file=file.absolute(),
@@ -386,6 +428,7 @@ def read_config(file: Path) -> tuple[Config, Faults]:
         names=names,
         routes=routes,
         geo=geo,
+        edge_part=edge,
         warnings=tuple(faults.warned),
     )
     return config, faults

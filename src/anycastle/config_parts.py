@@ -11,13 +11,15 @@ from urllib.parse import urlsplit
 
 from anycastle import config_values as v
 from anycastle.bgp.settings import Address
+from anycastle.config_edge import SiteEdgePart, affinity, read_site_edge
 from anycastle.config_read import Expected, NamedFile, Table
 from anycastle.config_routes import BgpPart, read_bgp
 from anycastle.dns.settings import NoneEligible, Policy, SteeredName
-from anycastle.health.settings import Check, DnsCheck, HttpCheck, Probe, TcpCheck
+from anycastle.health.settings import Check, CommandCheck, DnsCheck, HttpCheck, Probe, TcpCheck
 from anycastle.replicator.settings import RETENTION_SECONDS, HourRate, Isolated
 
 _NOWHERE = ("0.0.0.0", 1)
+COMMAND_SHOWN_MAX = 60
 
 
 _RATE_KEYS = ("body_rate", "body_rate_hours", "compress")
@@ -86,25 +88,6 @@ def _read_dashboard(table: Table) -> tuple[tuple[str, int] | None, NamedFile | N
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VerdictPart:
-    """`edge.verdict`: where a web server beside us asks the gate. The socket's name may hold `{site}`."""
-
-    socket: str
-    owner: str | None
-    mode: int
-
-    @classmethod
-    def read(cls, table: Table) -> "VerdictPart":
-        part = cls(
-            socket=table.need("socket", v.socket_file, "/", '"/run/anycastle/verdict.sock"'),
-            owner=table.take("owner", v.account, None),
-            mode=table.take("mode", v.file_mode, 0o600),
-        )
-        table.done(("socket", "owner", "mode"))
-        return part
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SitePart:
     """`[sites.X]`."""
 
@@ -121,8 +104,7 @@ class SitePart:
     dns_tcp_connections: int
     dns_tcp_connections_per_client: int
     dns_cookie_secrets: NamedFile | None
-    edge_listen: tuple[tuple[str, int], ...]
-    verdict: VerdictPart | None
+    edge: SiteEdgePart
     applications: dict[str, str]
     probes: tuple[Probe, ...]
     bgp: BgpPart | None
@@ -136,7 +118,7 @@ _SITE_KEYS = (
 
 
 def read_site(name: str, table: Table) -> SitePart:
-    dns, edge, capacity = table.table("dns"), table.table("edge"), table.table("capacity")
+    dns, capacity = table.table("dns"), table.table("capacity")
     applications = table.table("applications").named_values(v.http_url)
     part = SitePart(
         local=LocalPart.read(table),
@@ -152,10 +134,9 @@ def read_site(name: str, table: Table) -> SitePart:
         dns_tcp_connections=dns.take("tcp_connections", v.whole(1, 65_536), 256),
         dns_tcp_connections_per_client=dns.take("tcp_connections_per_client", v.whole(1, 65_536), 16),
         dns_cookie_secrets=dns.named_file("cookie_secrets", v.text),
-        edge_listen=edge.take("listen", v.many(v.listener), ()),
-        verdict=VerdictPart.read(edge.table("verdict")) if edge.has("verdict") else None,
+        edge=read_site_edge(table.table("edge")),
         applications=applications,
-        probes=_read_probes(name, table.tables("probes")),
+        probes=read_probes(name, table.tables("probes")),
         bgp=read_bgp(table.table("bgp")) if table.has("bgp") else None,
     )
     if not part.probes:
@@ -166,7 +147,6 @@ def read_site(name: str, table: Table) -> SitePart:
             *("tcp_connections", "tcp_connections_per_client"),
         )
     )
-    edge.done(("listen", "verdict"))
     capacity.done(("soft", "hard"))
     if part.soft_load is not None and part.hard_load is not None and part.soft_load > part.hard_load:
         table.fault("capacity", "expected soft to be at most hard")
@@ -181,6 +161,7 @@ def _coordinates(value: Any) -> tuple[float, float]:
     return float(value[0]), float(value[1])
 
 
+_CHECKS = ("http", "tcp", "dns")
 _PROBE_KEYS = (
     "http",
     "address",
@@ -197,11 +178,14 @@ _PROBE_KEYS = (
 )
 
 
-def _read_probes(site: str, tables: list[Table]) -> tuple[Probe, ...]:
-    """Results are told apart by the probe's name, so the same look twice would be one probe with two pulses."""
+def read_probes(site: str, tables: list[Table], *, commands: bool = False) -> tuple[Probe, ...]:
+    """Results are told apart by the probe's name, so the same look twice would be one probe with two pulses.
+
+    `commands` allows commands as probes: they look at this machine, and the probes of a site are made by all members.
+    """
     probes: dict[str, Probe] = {}
     for table in tables:
-        probe = _read_probe(site, table)
+        probe = _read_probe(site, table, (*_CHECKS, "command") if commands else _CHECKS)
         if probe is not None and probe.name in probes:
             table.fault("", f"{probe.name} is probed already: expected each probe of a site once")
         elif probe is not None:
@@ -209,12 +193,12 @@ def _read_probes(site: str, tables: list[Table]) -> tuple[Probe, ...]:
     return tuple(probes.values())
 
 
-def _read_probe(site: str, table: Table) -> Probe | None:
-    found = _read_check(table)
+def _read_probe(site: str, table: Table, checks: tuple[str, ...]) -> Probe | None:
+    found = _read_check(table, checks)
     interval = table.take("interval", v.positive_seconds, 1.0)
     timeout = table.take("timeout", v.positive_seconds, 0.5)
     rise, fall = table.take("rise", v.whole(1, 100), 2), table.take("fall", v.whole(1, 100), 3)
-    table.done(_PROBE_KEYS)
+    table.done((*_PROBE_KEYS, *checks))
     if found is None:
         return None
     check, name = found
@@ -223,10 +207,14 @@ def _read_probe(site: str, table: Table) -> Probe | None:
     )
 
 
-def _read_check(table: Table) -> tuple[Check, str] | None:
-    kinds = [kind for kind in ("http", "tcp", "dns") if table.has(kind)]
+def _read_check(table: Table, checks: tuple[str, ...]) -> tuple[Check, str] | None:
+    kinds = [kind for kind in checks if table.has(kind)]
     if len(kinds) != 1:
-        table.fault("", 'expected exactly one of http, tcp, dns, such as { http = "http://192.0.2.10/health" }')
+        one = ", ".join(checks)
+        table.fault("", f'expected exactly one of {one}, such as {{ http = "http://192.0.2.10/health" }}')
+    if "command" in kinds:
+        line = table.take("command", v.text, "false")
+        return CommandCheck(command=line), f"command {line[:COMMAND_SHOWN_MAX]}"
     if "http" in kinds:
         url = table.take("http", v.http_url, "http://invalid")
         match = table.take("match", v.text, None)
@@ -269,6 +257,9 @@ class GroupPart:
     dynamic: tuple[str, ...]
     fence_timeout_seconds: float
     wait_max_seconds: float
+    static: tuple[str, ...]
+    affinity_seconds: float | None
+    settle_seconds: float
     scrub_bytes_per_second: int | None
     seed: str | None
     retention_seconds: float
@@ -276,12 +267,16 @@ class GroupPart:
 
 _GROUP_KEYS = (
     *("root", "hosts", "document_root", "application", "writes", "copies", "isolated", "exclude", "dynamic"),
-    *("fence_timeout", "wait_max", "scrub_rate", "seed", "retention"),
+    *("fence_timeout", "wait_max", "settle", "static", "affinity", "affinity_life", "scrub_rate", "seed", "retention"),
 )
 
 
 SCRUB_BYTES_PER_SECOND = 5_000_000
 """A terabyte in two and a half days, and a disk hardly notices."""
+
+
+AFFINITY_SECONDS = 4 * 3600.0
+"""Longer than software keeps an idle session, as a rule; the mark is renewed while its user comes."""
 
 
 def _scrub_rate(value: Any) -> int | None:
@@ -291,6 +286,7 @@ def _scrub_rate(value: Any) -> int | None:
 def read_group(name: str, table: Table, sites: tuple[str, ...]) -> GroupPart:
     anywhere: tuple[str, ...] = ()
     writes = table.take("writes", lambda value: () if value == "any" else v.some_of(sites, "sites")(value), anywhere)
+    affinity_seconds = table.take("affinity_life", v.positive_seconds, AFFINITY_SECONDS)
     usual_scrub_rate: int | None = SCRUB_BYTES_PER_SECOND
     part = GroupPart(
         name=name,
@@ -305,6 +301,9 @@ def read_group(name: str, table: Table, sites: tuple[str, ...]) -> GroupPart:
         dynamic=table.take("dynamic", v.many(v.text), ("*.php", "*.cgi")),
         fence_timeout_seconds=table.take("fence_timeout", v.positive_seconds, 10.0),
         wait_max_seconds=table.take("wait_max", v.positive_seconds, 2.0),
+        static=table.take("static", v.many(v.text), ()),
+        affinity_seconds=affinity_seconds if table.take("affinity", affinity, False) else None,
+        settle_seconds=table.take("settle", v.seconds, 0.0),
         scrub_bytes_per_second=table.take("scrub_rate", _scrub_rate, usual_scrub_rate),
         seed=table.take("seed", v.one_out_of(sites, "site"), None),
         retention_seconds=table.take("retention", v.positive_seconds, RETENTION_SECONDS),
@@ -313,6 +312,8 @@ def read_group(name: str, table: Table, sites: tuple[str, ...]) -> GroupPart:
         table.fault("", "expected a group name of lower-case letters, digits and inner hyphens, at most 32")
     if part.document_root.startswith("/") or ".." in part.document_root.split("/"):
         table.fault("document_root", 'expected a folder in the group such as "{1}/htdocs"')
+    if part.settle_seconds >= part.fence_timeout_seconds:
+        table.fault("settle", "expected less than fence_timeout: every write waits so long")
     if "{1}" in part.document_root and not all(host.startswith("*.") for host in part.hosts):
         table.fault("document_root", "uses {1}, so each of hosts must begin with a star")
     table.done(_GROUP_KEYS)

@@ -3,6 +3,7 @@
 Law: as in `anycastle.config_parts`, faults are noted in the `Table` and a value is always returned.
 """
 
+import enum
 import ipaddress
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +20,7 @@ from anycastle.bgp.settings import (
     AttributesByState,
     Community,
     LargeCommunity,
+    LoopbackSettings,
     Peer,
     Prefix,
     RouteRule,
@@ -45,6 +47,7 @@ class BgpPart:
     routes_max: int
     changes_max: int | float | None
     """So many routes, or such a share of them."""
+    loopback: LoopbackSettings | None
 
     def changes_of(self, routes: int) -> int | None:
         """`changes_max` of a site with so many routes; a share is at least one route."""
@@ -53,7 +56,37 @@ class BgpPart:
         return self.changes_max
 
 
-_BGP_KEYS = ("router_id", "local_as", "peers", "user", "attributes", "routes_max", "changes_max")
+_LENT_BGP_KEYS = (
+    "attributes",
+    "routes_max",
+    "changes_max",
+    "neighbors",
+    "manage_loopback",
+    "loopback",
+    "loopback_delay",
+)
+
+
+def read_lent_bgp(table: Table) -> tuple[BgpPart, frozenset[Address]]:
+    """`[bgp]` under somebody else's ExaBGP, who has the sessions: how routes look, and which neighbours are told."""
+    some: tuple[Address, ...] = ()
+    neighbors = frozenset(table.take("neighbors", v.many(v.address), some))
+    part = BgpPart(
+        router_id=ipaddress.IPv4Address("192.0.2.1"),
+        local_as=1,
+        peers=(),
+        user=None,
+        attributes=_read_states(table.table("attributes")),
+        routes_max=table.take("routes_max", v.whole(1, ROUTES_MAX), 1000),
+        changes_max=table.take("changes_max", _changes, None),
+        loopback=_read_loopback(table),
+    )
+    table.done(_LENT_BGP_KEYS)
+    return part, neighbors
+
+
+_LOOPBACK_KEYS = ("manage_loopback", "loopback", "loopback_delay")
+_BGP_KEYS = ("router_id", "local_as", "peers", "user", "attributes", "routes_max", "changes_max", *_LOOPBACK_KEYS)
 
 
 def read_bgp(table: Table) -> BgpPart:
@@ -67,9 +100,26 @@ def read_bgp(table: Table) -> BgpPart:
         attributes=_read_states(table.table("attributes")),
         routes_max=table.take("routes_max", v.whole(1, ROUTES_MAX), 1000),
         changes_max=table.take("changes_max", _changes, None),
+        loopback=_read_loopback(table),
     )
     table.done(_BGP_KEYS)
     return part
+
+
+def _read_loopback(table: Table) -> LoopbackSettings | None:
+    managed = table.take("manage_loopback", v.boolean, False)
+    found = LoopbackSettings(
+        interface=table.take("loopback", _interface, "lo"),
+        delay_seconds=table.take("loopback_delay", v.seconds, 1.0),
+    )
+    return found if managed else None
+
+
+def _interface(value: Any) -> str:
+    """As the kernel has it (IFNAMSIZ), and safe in a path."""
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}", value):
+        raise Expected('the name of an interface such as "lo" or "dummy0"')
+    return value
 
 
 def _changes(value: Any) -> int | float:
@@ -194,6 +244,9 @@ class RoutePart:
     minimum_sites: int
     hold_down_seconds: float
     drain_seconds: float
+    on_controller_loss: "OnControllerLoss"
+    addresses: tuple[Address, ...] | None
+    """None where the file does not say and the prefix is more than one address."""
 
     def rule(self, isolated_refuse: bool) -> RouteRule:
         return RouteRule(
@@ -205,12 +258,44 @@ class RoutePart:
             isolated_refuse=isolated_refuse,
             hold_down_seconds=self.hold_down_seconds,
             drain_seconds=self.drain_seconds,
+            kept_while_hung=self.on_controller_loss is OnControllerLoss.KEEP,
+            addresses=self.addresses or (),
         )
+
+
+class OnControllerLoss(enum.Enum):
+    """What becomes of a route while the member hangs: it cannot know whether it may still serve."""
+
+    WITHDRAW = "withdraw"
+    KEEP = "keep"
+
+
+def _read_addresses(table: Table, prefix: Prefix) -> tuple[Address, ...] | None:
+    """Service addresses of a route: of a host route its own, of any other what the file says."""
+    if not table.has("service_addresses"):
+        return (prefix.network_address,) if prefix.prefixlen == prefix.max_prefixlen else None
+    none: tuple[Address, ...] = ()
+    found = table.take("service_addresses", v.many(v.address), none)
+    if strangers := [str(address) for address in found if address not in prefix]:
+        table.fault("service_addresses", f"expected addresses within {prefix}, found {', '.join(strangers)}")
+    return found
+
+
+def needs_addresses(prefix: Prefix) -> str:
+    """The fault of a route without them where the loopback is managed."""
+    return (
+        f"needs a key 'service_addresses', such as: service_addresses = [\"{prefix[1]}\"]; "
+        "manage_loopback adds them with the route ([] for none)"
+    )
+
+
+def _read_loss(table: Table, default: OnControllerLoss) -> OnControllerLoss:
+    return table.take("on_controller_loss", v.one_of(OnControllerLoss), default)
 
 
 _ROUTE_KEYS = (
     *("prefix", "group", "nameserver", "sites", "lag_max", "minimum_sites", "hold_down", "drain"),
-    *("allow_private", "allow_long_prefix"),
+    *("allow_private", "allow_long_prefix", "service_addresses", "on_controller_loss"),
 )
 
 
@@ -236,13 +321,56 @@ def read_route(table: Table, groups: tuple[str, ...], announcers: tuple[str, ...
         minimum_sites=table.take("minimum_sites", v.whole(0, 1000), 1),
         hold_down_seconds=table.take("hold_down", v.seconds, 5.0),
         drain_seconds=table.take("drain", v.seconds, 10.0),
+        # A nameserver's answers do not depend on the control process.
+        on_controller_loss=_read_loss(table, OnControllerLoss.KEEP if nameserver else OnControllerLoss.WITHDRAW),
+        addresses=_read_addresses(table, prefix),
     )
     table.done(_ROUTE_KEYS)
     return part
 
 
-def check_routes(faults: Faults, routes: tuple[RoutePart, ...], ceilings: Mapping[str, int]) -> None:
-    """One route against another, and all of them against the ceiling of each site (`ceilings`: site -> routes_max)."""
+class OnDown(enum.Enum):
+    """What a route of `anycastle announce` does when its service fails."""
+
+    WITHDRAW = "withdraw"
+    DEGRADE = "degrade"
+    """It stays, with the attributes of `degraded`: this may be the last one."""
+
+
+_LONE_ROUTE_KEYS = (
+    *("prefix", "on_down", "hold_down", "drain", "allow_private", "allow_long_prefix", "service_addresses"),
+    "on_controller_loss",
+)
+
+
+def read_lone_route(table: Table, *, managed: bool) -> RouteRule:
+    """`[[routes]]` of `anycastle announce`: no groups, and nothing known of other sites."""
+    allow_private = table.take("allow_private", v.boolean, False)
+    allow_long_prefix = table.take("allow_long_prefix", v.boolean, False)
+    prefix = table.need("prefix", v.prefix, _STAND_IN_PREFIX, '"198.51.100.1/32"')
+    # A host route to one's own routers is the usual way to announce a service, as with nameservers.
+    found = problem(prefix, nameserver=True, allow_private=allow_private, allow_long_prefix=allow_long_prefix)
+    if found and prefix is not _STAND_IN_PREFIX:
+        table.fault("prefix", found)
+    on_down = table.take("on_down", v.one_of(OnDown), OnDown.WITHDRAW)
+    addresses = _read_addresses(table, prefix)
+    if managed and addresses is None:
+        table.fault("", needs_addresses(prefix))
+    rule = RouteRule(
+        prefix=prefix,
+        group=None,
+        kept_while_hung=_read_loss(table, OnControllerLoss.WITHDRAW) is OnControllerLoss.KEEP,
+        addresses=addresses or (),
+        minimum_sites=0 if on_down is OnDown.WITHDRAW else 1,
+        hold_down_seconds=table.take("hold_down", v.seconds, 5.0),
+        drain_seconds=table.take("drain", v.seconds, 10.0),
+    )
+    table.done(_LONE_ROUTE_KEYS)
+    return rule
+
+
+def check_routes(faults: Faults, routes: tuple[RoutePart, ...], sites: Mapping[str, BgpPart]) -> None:
+    """One route against another, and all of them against what each site has under `bgp`."""
     for later, first in _twice(routes):
         faults.add(f"routes[{later}].prefix", f"{routes[later].prefix} is that of routes[{first}]: expected it once")
     for inner, outer in overlaps([part.prefix for part in routes]):
@@ -251,7 +379,11 @@ def check_routes(faults: Faults, routes: tuple[RoutePart, ...], ceilings: Mappin
             faults.warn(
                 f"routes[{at}].prefix", f"lies within {outer}: where {inner} is withdrawn, {outer} draws its users"
             )
-    for site, routes_max in ceilings.items():
+    managed = {site for site, part in sites.items() if part.loopback is not None}
+    for index, part in enumerate(routes):
+        if part.addresses is None and managed & set(part.sites):
+            faults.add(f"routes[{index}]", needs_addresses(part.prefix))
+    for site, routes_max in ((site, part.routes_max) for site, part in sites.items()):
         count = sum(site in part.sites for part in routes)
         if count > routes_max:
             faults.add(f"sites.{site}.bgp", f"announces {count} routes: expected at most routes_max = {routes_max}")

@@ -40,11 +40,15 @@ def nginx_config(
     edge: EdgeSettings | None, verdict: VerdictSettings | None, groups: Sequence[GroupSettings], wanted: Wanted
 ) -> str:
     """For the `http` block: a file of `conf.d`. Raises NginxError."""
-    if edge is None or verdict is None:
+    if edge is None or not edge.listen or verdict is None:
         raise NginxError("expected edge.listen (on loopback) and edge.verdict.socket at this site")
     if not groups:
         raise NginxError("there is no group here that nginx could serve")
-    return "\n".join([_shared(edge, verdict), *(_group(edge, group, wanted) for group in groups)])
+    text = "\n".join([_shared(edge, verdict), *(_group(edge, group, wanted) for group in groups)])
+    if edge.verdict_headers:
+        return text
+    lines = text.splitlines(keepends=True)
+    return "".join(line for line in lines if "add_header X-Anycastle-" not in line)
 
 
 def _shared(edge: EdgeSettings, verdict: VerdictSettings) -> str:
@@ -203,10 +207,12 @@ server {{
 
 def _through_the_edge(edge: EdgeSettings, group: GroupSettings) -> str:
     """The edge waits for the application, and then for a fence; nginx must not be the first to give up."""
-    longest = edge.application_timeout_seconds + max(group.fence_timeout_seconds, group.wait_max_seconds)
+    fenced = group.fence_timeout_seconds + group.settle_seconds
+    longest = edge.application_timeout_seconds + max(fenced, group.wait_max_seconds)
     return f"""\
         proxy_http_version 1.1;
-        proxy_set_header Connection "";
+        proxy_set_header Upgrade $http_upgrade;  # WebSocket
+        proxy_set_header Connection $anycastle_connection;
         proxy_set_header Host $http_host;
         proxy_set_header X-Forwarded-For $remote_addr;  # not what the client says; a proxy in front: real_ip_header
         proxy_set_header X-Forwarded-Proto $scheme;
@@ -227,7 +233,7 @@ def _proxied(edge: EdgeSettings, application: str) -> str:
         proxy_pass {_quoted(application.rstrip("/"))};
         proxy_http_version 1.1;
         proxy_set_header Host $http_host;
-        proxy_set_header Upgrade $http_upgrade;  # WebSocket: to this site's application only, never forwarded
+        proxy_set_header Upgrade $http_upgrade;  # WebSocket
         proxy_set_header Connection $anycastle_connection;
         proxy_set_header X-Forwarded-For $remote_addr;
         proxy_set_header X-Forwarded-Proto $scheme;

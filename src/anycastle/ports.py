@@ -35,6 +35,7 @@ from anycastle.reports import (
     flight_reports,
     group_report,
     hold_reports,
+    host_reports,
     link_reports,
     plan_report,
     scrub_report,
@@ -85,6 +86,7 @@ class Ports:
             ),
             decisions=tuple(member.decisions),
             zones=self._zones(),
+            hosts=host_reports(member),
             troubles=trouble_reports(member, now=now),
             notes=(*self._notes(now), *writing_notes(reports)),
             counters=member.counters(),
@@ -310,7 +312,8 @@ class Ports:
         ]
         unraised = self._member.tables.unraised.values() if self._member.tables is not None else ()
         held = [f"routes are {hold.kind}: {hold.reason}" for hold in hold_reports(self._member)]
-        ends = self._member.links.identity.faults(wall=self._member.clock.wall())
+        member, wall = self._member, self._member.clock.wall()
+        ends = (*member.links.identity.faults(wall=wall), *(member.edge.faults(wall=wall) if member.edge else ()))
         notes = (self._member.reload_refused, *held, *unraised, step, *ends, *watched, *scans)
         return tuple(note for note in notes if note)
 

@@ -13,6 +13,7 @@ from anycastle.health.report import (
     FlightReport,
     GroupReport,
     HoldReport,
+    HostReport,
     LagReport,
     LinkReport,
     RouteReport,
@@ -46,6 +47,18 @@ def link_reports(member: Member, *, now: float) -> tuple[LinkReport, ...]:
             queued_bytes=member.links.queued_bytes(peer),
         )
         for peer in sorted(member.settings.link.peers)
+    )
+
+
+HOSTS_SHOWN = 20
+
+
+def host_reports(member: Member) -> tuple[HostReport, ...]:
+    """The customers that the edge works for most."""
+    busiest = member.edge.hosts.busiest(HOSTS_SHOWN) if member.edge is not None else []
+    return tuple(
+        HostReport(host=host, requests=count.requests, writes=count.writes, refused=count.refused)
+        for host, count in busiest
     )
 
 
@@ -95,7 +108,15 @@ def session_reports(member: Member, *, now: float) -> tuple[SessionReport, ...]:
             reason=peer.reason,
             since_seconds=max(0.0, now - peer.since),
             routes=tuple(
-                RouteReport(prefix=r.prefix, wanted=r.wanted, acknowledged=r.acknowledged, reason=r.reason)
+                RouteReport(
+                    prefix=r.prefix,
+                    wanted=r.wanted,
+                    acknowledged=r.acknowledged,
+                    reason=r.reason,
+                    since_seconds=max(0.0, now - r.since),
+                    acknowledged_seconds=None if r.acknowledged_since is None else max(0.0, now - r.acknowledged_since),
+                    waits_for=r.waits_for,
+                )
                 for r in peer.routes
             ),
         )

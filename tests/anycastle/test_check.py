@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -256,3 +257,27 @@ def test_check_never_touches_the_network(two: Members, monkeypatch: pytest.Monke
     two.change(f'link = "{ADDRESS}:{two.sites["nyc"].link}"', 'link = "nyc.example.net:7400"')
     _, problems = check_module.check(two.config, "ams")
     assert problems == []
+
+
+def test_the_edges_certificates_and_log(two: Members) -> None:
+    (two.folder / "tls").mkdir()
+    for name in ("a", "b"):
+        command = (
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"),
+            *("-subj", f"/CN={name}", "-keyout", f"tls/{name}.key", "-out", f"tls/{name}.pem"),
+        )
+        subprocess.run(command, cwd=two.folder, check=True, capture_output=True, timeout=20)
+    two.change("edge = { ", f'edge = {{ tls_listen = ["{ADDRESS}:1"], ')
+    two.config.write_text(
+        two.config.read_text()
+        + '\n[edge]\naccess_log = "none/access.log"\ncertificates = [\n'
+        + '    { certificate = "tls/a.pem", key = "tls/b.key" },\n'
+        + '    { certificate = "tls/none.pem", key = "tls/b.key" },\n'
+        + '    { certificate = "tls/b.pem", key = "tls/b.key" },\n]\n'
+    )
+    assert _matches(
+        lines(two, "--site", "ams"),
+        "tls/a.pem and tls/b.key: the key does not go with the certificate",
+        "tls/none.pem is not there: expected a PEM file",
+        "edge.access_log none/access.log cannot be written: expected a file in a folder that is there",
+    )

@@ -225,3 +225,56 @@ def test_the_verdict_socket_is_each_members_own(tmp_path: Path) -> None:
     assert load_config(EXAMPLE).verdict("nyc") is None
     (problem,) = faults(tmp_path, text.replace("edge = { ", table.format("modus = 1"), 1))
     assert "sites.ams.edge.verdict.modus: unknown key; did you mean 'mode'?" in problem
+
+
+EDGE = """
+[edge]
+certificates = [{ certificate = "tls/{site}.pem", key = "tls/{site}.key" }]
+trusted_proxies = ["192.0.2.0/24", "2001:db8::1"]
+access_log = "log/{site}.log"
+verdict_headers = false
+affinity_keys = "affinity"
+body_max = "20MiB"
+head_timeout = "5s"
+drain = "0s"
+"""
+
+
+def test_the_edge(tmp_path: Path) -> None:
+    text = EXAMPLE.read_text().replace("edge = { ", 'edge = { tls_listen = ["127.0.1.9:443"], ')
+    text = text.replace(
+        "[groups.photos]\n", '[groups.photos]\naffinity = "cookie"\nstatic = ["*.jpg"]\nsettle = "200ms"\n'
+    )
+    file = tmp_path / "x.toml"
+    file.write_text(text + EDGE)
+    with pytest.raises(ConfigError, match="affinity cannot be read"):
+        load_config(file).for_member("ams")
+    (tmp_path / "affinity").write_text("ab" * 32 + "\n" + "cd" * 32 + "\n")
+    settings = load_config(file).for_member("ams")
+    edge, (group, *_) = settings.edge, settings.replica.groups
+    assert edge is not None
+    assert edge.tls_listen == (("127.0.1.9", 443),)
+    assert [each.key for each in edge.certificates] == [tmp_path / "tls" / "ams.key"]
+    assert [str(each) for each in edge.trusted_proxies] == ["192.0.2.0/24", "2001:db8::1/128"]
+    assert (edge.access_log, edge.verdict_headers) == (tmp_path / "log" / "ams.log", False)
+    assert edge.affinity_keys == (b"\xab" * 32, b"\xcd" * 32)
+    assert (edge.body_bytes_max, edge.head_seconds_max, edge.drain_seconds_max) == (20 * 1024**2, 5.0, 0.0)
+    assert (group.static, group.affinity_seconds, group.settle_seconds) == (("*.jpg",), 4 * 3600.0, 0.2)
+    usual = load_config(EXAMPLE).for_member("ams")
+    assert usual.edge is not None
+    assert [str(each) for each in usual.edge.trusted_proxies] == ["127.0.0.0/8", "::1/128"]
+    assert usual.replica.groups[0].affinity_seconds is None
+
+
+def test_what_the_edge_needs(tmp_path: Path) -> None:
+    text = EXAMPLE.read_text().replace("edge = { ", 'edge = { tls_listen = ["127.0.1.9:443"], ')
+    found = faults(
+        tmp_path, text.replace("[groups.photos]\n", '[groups.photos]\naffinity = "cookie"\nsettle = "1min"\n')
+    )
+    assert any("edge.certificates: tls_listen of ams, nyc, sgp needs this key" in fault for fault in found)
+    assert any("edge.affinity_keys: affinity of photos needs this file" in fault for fault in found)
+    assert any("groups.photos.settle: expected less than fence_timeout" in fault for fault in found)
+    (fault,) = faults(tmp_path, EXAMPLE.read_text() + '\n[edge]\ntrusted_proxies = ["0.0.0.0/0"]\n')
+    assert "edge.trusted_proxies: expected" in fault
+    (fault,) = faults(tmp_path, EXAMPLE.read_text() + "\n[edge]\nbody = 1\n")
+    assert "edge.body: unknown key; did you mean 'body_max'?" in fault

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from anycastle.bgp.settings import Attributes, Peer
+from anycastle.bgp.settings import Attributes, LoopbackSettings, Peer
 from anycastle.config import ConfigError, load_config
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "three-sites.toml"
@@ -128,3 +128,33 @@ def test_a_route_within_another_is_a_warning(tmp_path: Path) -> None:
     assert [warning.problem for warning in config.warnings if "routes" in warning.key] == [
         "lies within 198.51.100.0/24: where 198.51.100.53/32 is withdrawn, 198.51.100.0/24 draws its users"
     ]
+
+
+def test_the_loopback_is_managed_where_the_site_says_so(tmp_path: Path) -> None:
+    more = 'local_as = 64501, manage_loopback = true, loopback = "dummy0", loopback_delay = "3s"'
+    file = changed(tmp_path, "local_as = 64501", more)
+    assert faults(file) == [
+        "routes[0]: needs a key 'service_addresses', such as: service_addresses = [\"198.51.100.1\"]; "
+        "manage_loopback adds them with the route ([] for none)"
+    ]
+    address = 'prefix = "198.51.100.0/24"\nservice_addresses = ["198.51.100.7"]'
+    file.write_text(file.read_text().replace('prefix = "198.51.100.0/24"', address))
+    bgp = load_config(file).for_member("ams").bgp
+    assert bgp is not None
+    assert bgp.loopback == LoopbackSettings(interface="dummy0", delay_seconds=3.0)
+    assert [[str(each) for each in rule.addresses] for rule in bgp.rules] == [["198.51.100.7"], ["203.0.113.53"]]
+    file.write_text(file.read_text().replace('"198.51.100.7"', '"198.51.101.7"').replace("dummy0", "../lo"))
+    found = "; ".join(faults(file))
+    assert "service_addresses: expected addresses within 198.51.100.0/24, found 198.51.101.7" in found
+    assert 'loopback: expected the name of an interface such as "lo"' in found
+
+
+def test_what_becomes_of_a_route_while_the_member_hangs(tmp_path: Path) -> None:
+    def kept(old: str, new: str) -> list[bool]:
+        bgp = load_config(changed(tmp_path, old, new)).for_member("ams").bgp
+        assert bgp is not None
+        return [rule.kept_while_hung for rule in bgp.rules]
+
+    assert kept("minimum_sites = 1", "minimum_sites = 1") == [False, True]
+    assert kept("minimum_sites = 1", 'minimum_sites = 1\non_controller_loss = "keep"') == [True, True]
+    assert kept("nameserver = true", 'nameserver = true\non_controller_loss = "withdraw"') == [False, False]

@@ -117,3 +117,11 @@ def test_the_command(tmp_path: Path) -> None:
     assert "listen 8000;" in done.out
     done = anycastle("nginx-config", "--config", file)
     assert (done.status, done.err) == (2, "anycastle: say for which site with --site; sites: ams, nyc, sgp\n")
+
+
+def test_verdicts_are_not_told_where_the_edge_does_not() -> None:
+    told = nginx_config(EDGE, VERDICT, (GROUP,), PHP)
+    silent = nginx_config(replace(EDGE, verdict_headers=False), VERDICT, (GROUP,), PHP)
+    assert "add_header X-Anycastle-" in told
+    assert "add_header X-Anycastle-" not in silent
+    assert silent.count("add_header ETag") == told.count("add_header ETag")

@@ -15,6 +15,7 @@ def test_every_case_is_measured() -> None:
     assert {(row.system, row.case) for row in rows} == {
         (OURS, "decision to router"),
         (OURS, "20 routes"),
+        (OURS, "failure to router, fastest"),
         (PEER, "failure to router, fastest"),
     }
     assert all(row.value is None if row.metric.endswith("p99") else row.value > 0 for row in rows)

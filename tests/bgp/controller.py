@@ -25,7 +25,7 @@ async def main(run_dir: str, address: str, port: str, content: str, nameserver: 
         peers=(Peer(address=ipaddress.ip_address(address), asn=64499, local_address=local, port=int(port)),),
         rules=(
             RouteRule(prefix=parse_prefix(content), group="blogs"),
-            RouteRule(prefix=parse_prefix(nameserver), group=None, nameserver=True),
+            RouteRule(prefix=parse_prefix(nameserver), group=None, nameserver=True, kept_while_hung=True),
         ),
         run_dir=Path(run_dir),
     )

@@ -85,6 +85,10 @@ class Bird:
                 )
         return found
 
+    def session(self) -> str:
+        """All that BIRD says of it."""
+        return self._ask("show protocols all exa")
+
     def _ask(self, question: str) -> str:
         return subprocess.run(
             ["birdc", "-s", self._folder / "ctl", question], capture_output=True, text=True, check=False

@@ -3,7 +3,8 @@
     python -m tests.bgp.site SETTINGS SERVICE-ADDRESS
 
 SETTINGS is a pickled BgpSettings. Each line of standard input is a view (JSON); its end stops the site in order. A
-datagram to port 7 of the service address comes back with the site's name in front.
+datagram to port 7 of the service address comes back with the site's name in front. Twice a second its standard output
+gets a line: the status of all routers as JSON.
 """
 
 import asyncio
@@ -33,6 +34,12 @@ class Echo(asyncio.DatagramProtocol):
         self._transport.sendto(self._name + b" " + data, address)
 
 
+async def say(announcer: Announcer) -> None:
+    while True:
+        print(msgspec.json.encode(announcer.status()).decode(), flush=True)
+        await asyncio.sleep(0.5)
+
+
 async def main(settings: BgpSettings, service: str) -> None:
     loop = asyncio.get_running_loop()
     echo, _ = await loop.create_datagram_endpoint(lambda: Echo(settings.member), local_addr=(service, ECHO_PORT))
@@ -41,8 +48,10 @@ async def main(settings: BgpSettings, service: str) -> None:
     announcer = Announcer(settings, SystemClock())
     async with asyncio.TaskGroup() as group:
         group.create_task(announcer.run())
+        saying = group.create_task(say(announcer))
         while line := await lines.readline():
             announcer.update(msgspec.json.decode(line, type=View), "")
+        saying.cancel()
         await announcer.close()
     echo.close()
 

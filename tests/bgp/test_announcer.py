@@ -73,11 +73,12 @@ async def test_from_views_to_the_router(bird: Bird, tmp_path: Path) -> None:
         await eventually(lambda: bird.table() == one)
         announcer.update(view(), "")
         await eventually(lambda: bird.table() == both)
+        await eventually(lambda: announcer.announced() == both.keys())
         # Time alone withdraws: the lag grows with no new view.
         announcer.update(view(since=clock.now()), "")
         assert announcer.announced() == both.keys()
         await eventually(lambda: bird.table() == one)
-        assert "blogs lags by 1." in announcer.decisions()[0].reason
+        assert "blogs lags: by more than 1 s" in announcer.decisions()[0].reason
         announcer.update(view(), "the worker is gone")
         await eventually(lambda: bird.table() == {CONTENT: NORMAL})
         announcer.update(view(drained=frozenset({ALL_GROUPS})), "")

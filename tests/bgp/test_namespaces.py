@@ -1,6 +1,6 @@
 """Sites and routers in network namespaces: sessions as operators configure them, and packets that follow the routes.
 
-What a router has is read from the router: BIRD 2 and GoBGP.
+What a router has is read from the router: BIRD 2, GoBGP and FRR.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from anycastle.bgp.settings import Attributes, AttributesByState, BgpSettings, Peer, RouteRule
+from anycastle.bgp.settings import Attributes, AttributesByState, BgpSettings, LoopbackSettings, Peer, RouteRule
 from anycastle.health.view import ALL_GROUPS, GroupView, Health, SiteView, View
 from tests.bgp.site import ECHO_PORT
 from tests.netns import Segment, segment
@@ -35,7 +36,7 @@ pytestmark = pytest.mark.skipif(
 DEADLINE_SECONDS = 30.0
 FOUR, SIX = "198.51.100.0/24", "2001:db8:100::/48"
 SERVICE = "198.51.100.1"
-OWN_AS, BIRD_AS, GOBGP_AS = 64500, 64499, 64498
+OWN_AS, BIRD_AS, GOBGP_AS, FRR_AS = 64500, 64499, 64498, 64497
 MD5 = "a;secret,of#two"
 Stack = contextlib.ExitStack
 
@@ -164,19 +165,106 @@ class GoBgp:
         )
 
 
+class Frr:
+    """bgpd alone: nothing of it reaches the kernel's routes."""
+
+    PROGRAM = "/usr/lib/frr/bgpd"
+
+    def __init__(self, stack: Stack, net: Segment, host: str, folder: Path, neighbors: str) -> None:
+        # Its sockets' names must be short, and its folder its own user's; vtysh looks there too.
+        self._net, self._host = net, host
+        self._sockets = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="frr-")))
+        config = self._sockets / "bgpd.conf"
+        config.write_text(f"router bgp {FRR_AS}\n bgp router-id 192.0.2.5\n no bgp ebgp-requires-policy\n{neighbors}")
+        for path in (self._sockets, config):
+            shutil.chown(path, "frr", "frr")
+        words = ("-f", config, "-n", "-Z", "-p", "179", "-i", self._sockets / "pid", "--vty_socket", self._sockets)
+        start(stack, net, host, self.PROGRAM, *words, "-P", "0", log=folder / f"{host}.log")
+        until(lambda: "local AS number" in self.ask("show bgp summary"), f"{host} runs")
+
+    def ask(self, question: str) -> str:
+        return run(self._net, self._host, "vtysh", "--vty_socket", self._sockets, "-d", "bgpd", "-c", question)
+
+    def told(self, prefix: str) -> Route | None:
+        """Without the LOCAL_PREF, which FRR sets by itself: it honours RFC 8326."""
+        found = self.route(prefix)
+        return None if found is None else replace(found, local_preference=None)
+
+    def route(self, prefix: str) -> Route | None:
+        family = "ipv6" if ":" in prefix else "ipv4"
+        found = json.loads(self.ask(f"show bgp {family} unicast {prefix} json") or "{}")
+        if not found.get("paths"):
+            return None
+        (path,) = found["paths"]
+
+        def numbers(key: str) -> frozenset[tuple[int, ...]]:
+            text = path.get(key, {}).get("string", "").replace("graceful-shutdown", "65535:0")
+            return frozenset(tuple(map(int, each.split(":"))) for each in text.split())
+
+        return Route(
+            next_hop=next(hop["ip"] for hop in path["nexthops"] if hop.get("scope") != "link-local"),
+            path=tuple(map(int, path["aspath"]["string"].replace("Local", "").split())),
+            med=path.get("metric"),
+            local_preference=path.get("locPrf"),
+            communities=numbers("community"),
+            large=numbers("largeCommunity"),
+        )
+
+
 # ---- sites -----------------------------------------------------------------------------------------------------------
 
 
 class Site:
     """A site in its namespace."""
 
-    def __init__(self, stack: Stack, net: Segment, host: str, folder: Path, settings: BgpSettings) -> None:
+    def __init__(
+        self,
+        stack: Stack,
+        net: Segment,
+        host: str,
+        folder: Path,
+        settings: BgpSettings,
+        *,
+        service: str = SERVICE,
+        through: tuple[str, ...] = (),
+    ) -> None:
+        """`through` is a program that starts it."""
         self._name = settings.member
         file = folder / f"{host}.pickle"
         file.write_bytes(pickle.dumps(replace(settings, run_dir=folder / f"{host}.run")))
-        subprocess.run(net.inside(host, "ip", "address", "add", f"{SERVICE}/32", "dev", "lo"), check=True)
-        words = (sys.executable, "-m", "tests.bgp.site", file, SERVICE)
-        self._process = start(stack, net, host, *words, log=folder / f"{host}.log", stdin=subprocess.PIPE)
+        if service == SERVICE:
+            subprocess.run(net.inside(host, "ip", "address", "replace", f"{SERVICE}/32", "dev", "lo"), check=True)
+        words = (*through, sys.executable, "-m", "tests.bgp.site", file, service)
+        self._said = folder / f"{host}.said"
+        self._process = start(
+            stack, net, host, *words, log=folder / f"{host}.log", stdin=subprocess.PIPE, stdout=self._said
+        )
+
+    def kill(self) -> None:
+        """As a crash would."""
+        self._process.kill()
+        self._process.wait()
+
+    def leave(self) -> None:
+        """In order."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(DEADLINE_SECONDS)
+
+    def status(self) -> list[dict[str, Any]]:
+        """What `anycastle routes` would show, each router; empty before it says something."""
+        lines = self._said.read_text().rpartition("\n")[0].splitlines()
+        return json.loads(lines[-1]) if lines else []
+
+    def session(self) -> tuple[str, str]:
+        """State and reason of the first router."""
+        found = self.status()
+        return (found[0]["state"], found[0]["reason"]) if found else ("unknown", "")
+
+    def tried_seconds(self) -> float:
+        """For how long the first session has not been up."""
+        found = self.status()
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - found[0]["since"] if found and found[0]["state"] != "up" else 0
 
     def see(self, health: Health = Health.UP, *, drained: bool = False, others: int = 2) -> None:
         """What the site sees of itself from now on; so many others announce."""
@@ -415,3 +503,240 @@ def test_three_sites_behind_one_router_and_the_right_one_answers(stack: Stack, t
     changes = [name for before, name in zip(["", *answers], answers, strict=False) if name != before]
     assert answers.count("lost") == 0
     assert changes == expected, "each move once, never back and forth"
+
+
+FRR_NEIGHBORS = "".join(
+    f" neighbor {here} remote-as {OWN_AS}\n neighbor {here} password {MD5}\n neighbor {here} ttl-security hops 1\n"
+    f" neighbor {here} timers 3 9\n address-family {family} unicast\n  neighbor {here} activate\n exit-address-family\n"
+    for here, family in (("192.0.2.1", "ipv4"), ("2001:db8::1", "ipv6"))
+)
+
+
+@pytest.mark.skipif(not Path(Frr.PROGRAM).exists(), reason="needs frr")
+def test_frr_sees_every_state_over_both_families_with_md5_and_gtsm(stack: Stack, tmp_path: Path) -> None:
+    net = stack.enter_context(segment({"site": HOSTS["site"], "frr": ("192.0.2.5/24", "2001:db8::5/64")}))
+    frr = Frr(stack, net, "frr", tmp_path, FRR_NEIGHBORS)
+    secure: dict[str, Any] = {"md5": MD5, "ttl_security": 1}
+    peers = (
+        session("192.0.2.5", "192.0.2.1", FRR_AS, **secure),
+        session("2001:db8::5", "2001:db8::1", FRR_AS, **secure),
+    )
+    settings = site_settings("ams", "192.0.2.1", OWN_AS, peers, attributes=POLICY, rules=rules(drain_seconds=60.0))
+    site = Site(stack, net, "site", tmp_path, settings)
+    large = frozenset({(4200000000, 1, 2)})
+    steps: list[tuple[Callable[[], None], int, int, frozenset[tuple[int, ...]], frozenset[tuple[int, ...]]]] = [
+        (lambda: site.see(), 1, 11, COMMON, large),
+        (lambda: site.see(Health.DOWN, others=0), 2, 22, COMMON | {(64500, 8)}, frozenset()),
+        (lambda: site.see(), 1, 11, COMMON, large),
+        (lambda: site.see(drained=True), 3, 1000, COMMON | {(65535, 0)}, frozenset()),
+    ]
+    for step, path, med, communities, larges in steps:
+        step()
+        for prefix, hop in ((FOUR, "192.0.2.1"), (SIX, "2001:db8::1")):
+            expected = Route(hop, (OWN_AS,) * path, med, None, communities, larges)
+            until(
+                lambda prefix=prefix, expected=expected: frr.told(prefix) == expected,
+                lambda prefix=prefix, expected=expected: f"{expected} at FRR: {frr.told(prefix)}",
+            )
+    site.see(Health.DOWN)
+    for prefix in (FOUR, SIX):
+        until(lambda prefix=prefix: frr.route(prefix) is None, "withdrawn")
+
+
+# ---- sessions that must not come up ----------------------------------------------------------------------------------
+
+NEAR, FAR = "192.0.2.1", "198.18.0.2"
+TWO_HOPS = {
+    "site": (f"{NEAR}/24",),
+    "middle": ("192.0.2.254/24", "198.18.0.254/24"),
+    "bird": (f"{FAR}/24",),
+}
+
+
+def two_hops(stack: Stack) -> Segment:
+    """site, middle, bird in a row: what goes from one end to the other loses a hop."""
+    net = stack.enter_context(segment(TWO_HOPS))
+    for setting in ("ip_forward=1", "conf.all.send_redirects=0", "conf.eth0.send_redirects=0"):
+        subprocess.run(net.inside("middle", "sysctl", "-qw", f"net.ipv4.{setting}"), check=True)
+    for host, middle in (("site", "192.0.2.254"), ("bird", "198.18.0.254")):
+        subprocess.run(net.inside(host, "ip", "route", "add", "default", "via", middle), check=True)
+    return net
+
+
+def far_session(**more: Any) -> Peer:
+    return session(FAR, NEAR, BIRD_AS, **more)
+
+
+def far_bird(security: str) -> str:
+    return (
+        f"protocol bgp s4 {{ local {FAR} as {BIRD_AS}; neighbor {NEAR} as {OWN_AS}; {security} hold time 9; "
+        "passive on; connect delay time 1; connect retry time 1; error wait time 1, 2; "
+        "ipv4 { import all; export none; }; }"
+    )
+
+
+SILENT = f"{FAR} does not answer on TCP port 179: "
+
+
+@pytest.mark.parametrize(
+    ("router", "right", "wrong", "reason"),
+    [
+        ("multihop 2; ttl security on;", {"ttl_security": 2}, {"ttl_security": 1}, "ttl_security = 1 hops away"),
+        ("multihop 2; ttl security on;", {"ttl_security": 2}, {"multihop": 9}, ""),
+        ("multihop 2;", {"multihop": 2}, {"multihop": 1}, ""),
+        (f'multihop 2; password "{MD5}";', {"md5": MD5}, {"md5": "x"}, f"{SILENT}it has another TCP MD5 key"),
+        (f'multihop 2; password "{MD5}";', {"md5": MD5}, {}, f"{SILENT}it expects a TCP MD5 key"),
+        ("multihop 2;", {}, {"md5": MD5}, f"{SILENT}it has another TCP MD5 key than md5_file, or none"),
+    ],
+    ids=["farther than GTSM allows", "not sent with 255", "TTL too low", "another key", "no key", "a key of ours only"],
+)
+def test_a_session_that_is_not_as_agreed_never_comes_up(
+    stack: Stack, tmp_path: Path, router: str, right: dict[str, Any], wrong: dict[str, Any], reason: str
+) -> None:
+    """The same two ends agree first, so that nothing but the difference can be the cause. The reason is in `routes`."""
+    net = two_hops(stack)
+    bird = Bird(stack, net, "bird", tmp_path, far_bird(router))
+    for name, more in (("right", right), ("wrong", wrong)):
+        folder = tmp_path / name
+        folder.mkdir()
+        with contextlib.ExitStack() as own:
+            site = Site(own, net, "site", folder, site_settings("ams", NEAR, OWN_AS, (far_session(**more),)))
+            site.see()
+            if name == "right":
+                until(lambda: bird.route(FOUR) is not None, "the session as agreed is up")
+                until(lambda site=site: site.session() == ("up", ""), "and shown as up")
+            else:
+                until(lambda site=site: site.tried_seconds() > 10.0, "it had time to come up")
+                until(lambda site=site: reason in site.session()[1], lambda site=site: f"{reason} in {site.session()}")
+                assert site.session()[0] in ("down", "connected")
+                assert bird.route(FOUR) is None
+        until(lambda: bird.route(FOUR) is None, "the site has left")
+
+
+# ---- addresses that come and go with their routes --------------------------------------------------------------------
+
+SERVICE_SIX = "2001:db8:100::1"
+BOTH_FAMILIES = "\n".join(
+    f"protocol bgp s{version} {{ local {there} as {BIRD_AS}; neighbor {here} as {OWN_AS}; passive on; hold time 9; "
+    f"error wait time 1, 2; ipv{version} {{ import all; export none; }}; }}"
+    for version, there, here in ((4, "192.0.2.2", "192.0.2.1"), (6, "2001:db8::2", "2001:db8::1"))
+)
+
+
+NETLINK = """
+import json, sys
+from pyroute2 import IPRoute
+with IPRoute() as netlink:
+    (lo,) = netlink.link_lookup(ifname="lo")
+    if sys.argv[1:]:
+        netlink.addr("add", index=lo, address=sys.argv[1], prefixlen=32, proto=97)
+    dump = netlink.addr("dump", index=lo, scope=0)
+    print(json.dumps({each.get_attr("IFA_ADDRESS"): each.get_attr("IFA_PROTO") for each in dump}))
+"""
+"""Debian's iproute2 does not know IFA_PROTO yet."""
+
+
+def addresses(net: Segment, *add: str) -> dict[str, int | None]:
+    """On the site's loopback: address -> who added it (IFA_PROTO). `add` is one to add before, with our mark."""
+    found: dict[str, int | None] = json.loads(run(net, "site", sys.executable, "-c", NETLINK, *add))
+    return {address: mark for address, mark in found.items() if address not in ("127.0.0.1", "::1")}
+
+
+@dataclass(frozen=True)
+class Managed:
+    net: Segment
+    bird: Bird
+    settings: BgpSettings
+
+    def start(self, stack: Stack, folder: Path, **more: Any) -> Site:
+        folder.mkdir(exist_ok=True)
+        return Site(stack, self.net, "site", folder, self.settings, service="127.0.0.1", **more)
+
+
+@pytest.fixture
+def managed(stack: Stack, tmp_path: Path) -> Managed:
+    net = stack.enter_context(segment({host: HOSTS[host] for host in ("site", "bird")}))
+    bird = Bird(stack, net, "bird", tmp_path, BOTH_FAMILIES)
+    peers = (session("192.0.2.2", "192.0.2.1", BIRD_AS), session("2001:db8::2", "2001:db8::1", BIRD_AS))
+    four, six = rules()
+    given = (
+        replace(four, addresses=(ipaddress.ip_address(SERVICE),)),
+        replace(six, addresses=(ipaddress.ip_address(SERVICE_SIX),)),
+    )
+    loopback = LoopbackSettings(delay_seconds=2.0)
+    return Managed(net, bird, site_settings("ams", "192.0.2.1", OWN_AS, peers, rules=given, loopback=loopback))
+
+
+def test_addresses_come_before_their_routes_and_leave_after_them(
+    stack: Stack, managed: Managed, tmp_path: Path
+) -> None:
+    net, bird = managed.net, managed.bird
+    site = managed.start(stack, tmp_path / "run")
+    until(lambda: site.session()[0] == "up", "the session is up")
+    assert addresses(net) == {}
+    site.see()
+    until(lambda: bird.route(FOUR) and bird.route(SIX), "both are announced")
+    assert addresses(net) == {SERVICE: 97, SERVICE_SIX: 97}, "they were there before"
+    began = time.monotonic()
+    site.see(Health.DOWN)
+    until(lambda: not bird.route(FOUR) and not bird.route(SIX), "both are withdrawn")
+    assert addresses(net).keys() == {SERVICE, SERVICE_SIX}, "what is still on its way is answered"
+    until(lambda: addresses(net) == {}, "they leave")
+    assert time.monotonic() - began >= 2.0
+    # Somebody takes one away: its route leaves at once or the address is back, and never stays away with the route.
+    site.see()
+    until(lambda: bird.route(FOUR) and addresses(net).keys() == {SERVICE, SERVICE_SIX}, "announced again")
+    subprocess.run(net.inside("site", "ip", "address", "del", f"{SERVICE}/32", "dev", "lo"), check=True)
+    until(lambda: addresses(net).keys() == {SERVICE, SERVICE_SIX}, "it is put back")
+
+
+def test_what_somebody_else_added_is_never_removed(stack: Stack, managed: Managed, tmp_path: Path) -> None:
+    net, bird = managed.net, managed.bird
+    subprocess.run(net.inside("site", "ip", "address", "add", f"{SERVICE}/32", "dev", "lo"), check=True)
+    stranger = "198.51.100.77"
+    assert addresses(net, stranger) == {SERVICE: None, stranger: 97}
+    site = managed.start(stack, tmp_path / "run")
+    site.see()
+    until(lambda: bird.route(FOUR) and bird.route(SIX), "both are announced")
+    assert addresses(net) == {SERVICE: None, stranger: 97, SERVICE_SIX: 97}
+    site.see(Health.DOWN)
+    until(lambda: SERVICE_SIX not in addresses(net), "ours leaves")
+    assert addresses(net) == {SERVICE: None, stranger: 97}, "one was there before, the other is not configured"
+    site.see()
+    until(lambda: SERVICE_SIX in addresses(net), "ours is back")
+    site.leave()
+    assert addresses(net) == {SERVICE: None, stranger: 97}, "so it is after an end in order"
+    assert bird.route(SIX) is None
+
+
+def test_after_a_crash_it_knows_its_own_again(stack: Stack, managed: Managed, tmp_path: Path) -> None:
+    net, bird = managed.net, managed.bird
+    first = managed.start(stack, tmp_path / "first")
+    first.see()
+    until(lambda: bird.route(FOUR), "announced")
+    first.kill()
+    until(lambda: bird.route(FOUR) is None, "a killed controller takes its routes with it")
+    assert addresses(net) == {SERVICE: 97, SERVICE_SIX: 97}
+    second = managed.start(stack, tmp_path / "second")
+    until(lambda: second.session()[0] == "up", "the next run is up")
+    assert addresses(net).keys() == {SERVICE, SERVICE_SIX}, "nothing is touched before anything is known"
+    second.see(Health.DOWN)
+    until(lambda: addresses(net) == {}, "what the first run left is taken away")
+
+
+def test_without_the_right_to_change_addresses_nothing_is_announced(
+    stack: Stack, managed: Managed, tmp_path: Path
+) -> None:
+    away = ("setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin")
+    site = managed.start(stack, tmp_path / "run", through=away)
+    site.see()
+
+    def reasons() -> set[str]:
+        return {route["reason"] for router in site.status() for route in router["routes"]}
+
+    said = f"{SERVICE} is not on lo: operation not permitted (it needs CAP_NET_ADMIN)"
+    until(lambda: said in reasons(), lambda: f"{said} in {reasons()}")
+    assert managed.bird.route(FOUR) is None
+    subprocess.run(managed.net.inside("site", "ip", "address", "add", f"{SERVICE}/32", "dev", "lo"), check=True)
+    until(lambda: managed.bird.route(FOUR), "announced once somebody else has added it")
+    assert managed.bird.route(SIX) is None

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anycastle.bgp.reconcile import Order, Reconciler
+from anycastle.bgp.reconcile import REPEATED_MAX, Order, Reconciler
 from anycastle.bgp.route import RouteState
 from anycastle.bgp.settings import Peer, Prefix
 
@@ -26,7 +26,7 @@ def drain(reconciler: Reconciler) -> list[tuple[str, str, str]]:
     done = []
     while (order := reconciler.next()) is not None:
         done.append((str(order.peer.address), str(order.prefix), order.state.value))
-        reconciler.acknowledge(order)
+        reconciler.acknowledge(order, now=0.0)
     return done
 
 
@@ -72,7 +72,7 @@ def test_a_route_stays_announced_while_its_attributes_change_but_not_while_it_le
     order = reconciler.next()
     assert order is not None
     assert reconciler.announced() == {A}
-    reconciler.acknowledge(order)
+    reconciler.acknowledge(order, now=0.0)
     reconciler.want({})
     assert reconciler.next() is not None
     assert reconciler.announced() == frozenset()
@@ -86,7 +86,7 @@ def test_an_answer_from_an_older_session_does_not_count() -> None:
     assert order is not None
     reconciler.session(ONE, False)
     reconciler.session(ONE, True)
-    reconciler.acknowledge(order)
+    reconciler.acknowledge(order, now=0.0)
     assert reconciler.announced() == frozenset()
     assert drain(reconciler) == [("127.0.0.2", str(A), "normal")]
 
@@ -100,7 +100,7 @@ def test_a_wish_that_changes_and_changes_back_while_an_order_is_on_its_way() -> 
     order = reconciler.next()
     assert order is not None
     reconciler.want({})
-    reconciler.acknowledge(order)
+    reconciler.acknowledge(order, now=0.0)
     assert drain(reconciler) == [("127.0.0.2", str(A), "withdrawn")]
 
 
@@ -114,7 +114,7 @@ def test_repetition_tells_withdrawals_and_what_was_refused_again() -> None:
             refused = order
             reconciler.refuse(order)
         else:
-            reconciler.acknowledge(order)
+            reconciler.acknowledge(order, now=0.0)
     assert refused is not None
     assert not reconciler.busy()
     assert reconciler.announced() == {A}
@@ -182,7 +182,7 @@ def test_after_any_history_the_routers_end_with_what_is_wanted(steps: list[tuple
             case "answer", done if flying is not None:
                 if done:
                     routers.carry_out(flying)
-                    reconciler.acknowledge(flying)
+                    reconciler.acknowledge(flying, now=0.0)
                 else:
                     reconciler.refuse(flying)
                 flying = None
@@ -194,7 +194,7 @@ def test_after_any_history_the_routers_end_with_what_is_wanted(steps: list[tuple
                 reconciler.found(frozenset(a for a, up in routers.up.items() if up))
     while (order := reconciler.next()) is not None:
         routers.carry_out(order)
-        reconciler.acknowledge(order)
+        reconciler.acknowledge(order, now=0.0)
     right = {prefix: state for prefix, state in wanted.items() if state is not WITHDRAWN}
     for address, up in routers.up.items():
         assert routers.held[address] == (right if up else {})
@@ -209,3 +209,18 @@ def test_many_routes_take_one_order_each(count: int) -> None:
     reconciler.session(ONE, True)
     reconciler.want(dict.fromkeys(prefixes, NORMAL))
     assert len(drain(reconciler)) == count
+
+
+def test_repeated_withdrawals_take_turns_and_keep_their_time() -> None:
+    prefixes = [ipaddress.ip_network(((10 << 24) + (n << 8), 24)) for n in range(REPEATED_MAX + 100)]
+    reconciler = Reconciler(PEERS[:1], prefixes)
+    reconciler.session(ONE, True)
+    while (order := reconciler.next()) is not None:
+        reconciler.acknowledge(order, now=1.0)
+    reconciler.repeat()
+    first = drain(reconciler)
+    reconciler.repeat()
+    second = drain(reconciler)
+    assert [prefix for _, prefix, _ in (*first, *second)][: len(prefixes)] == list(map(str, prefixes))
+    assert len(first) == len(second) == REPEATED_MAX
+    assert {told.since for _, _, told in reconciler.told(ONE) if told} == {1.0}

@@ -42,7 +42,13 @@ class Line:
 
     def at(self, now: float, decisions: tuple[Wanted, ...], *, accept: bool = False) -> list[str]:
         found, self.memory = limited(
-            decisions, self.told, self.memory, changes_max=self.changes_max, accept=accept, now=now
+            decisions,
+            self.told,
+            self.memory,
+            routes=len(decisions),
+            changes_max=self.changes_max,
+            accept=accept,
+            now=now,
         )
         self.told |= {decision.prefix: decision.state for decision in found}
         return shown(found)

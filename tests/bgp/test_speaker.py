@@ -113,16 +113,22 @@ async def test_routes_are_right_after_a_kill(victim: str, bird: Bird, tmp_path: 
         await eventually(lambda: not alive(bridges[0]))
 
 
-async def test_an_exabgp_that_hangs_is_replaced(bird: Bird, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("victim", ["exabgp", "bridge"])
+async def test_one_that_hangs_is_replaced(
+    victim: str, bird: Bird, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hung bridge looks like a hung ExaBGP, and ExaBGP itself would hang when its pipe is full."""
     monkeypatch.setattr("anycastle.bgp.link.ANSWER_SECONDS", 0.5)
     async with running(Speaker(settings(tmp_path / "run", (peer(bird),)), clock=SystemClock())) as speaker:
         speaker.set_routes(want(a="normal"))
         await eventually(lambda: bird.table() == {A: NORMAL})
         assert speaker.exabgp_pid is not None
-        os.kill(speaker.exabgp_pid, signal.SIGSTOP)
+        stopped = speaker.exabgp_pid if victim == "exabgp" else children(speaker.exabgp_pid)[0]
+        os.kill(stopped, signal.SIGSTOP)
         speaker.set_routes(want(b="normal"))
         await eventually(lambda: speaker.exabgp_starts == 2 and bird.table() == {B: NORMAL})
-        assert speaker.unanswered_commands == 2
+        assert speaker.unanswered_commands == (2 if victim == "exabgp" else 1)
+        await eventually(lambda: not alive(stopped))
 
 
 async def test_close_withdraws_and_leaves_nothing_running(bird: Bird, tmp_path: Path) -> None:
@@ -163,6 +169,32 @@ async def test_prefixes_ever_announced_are_known_to_the_next_run(bird: Bird, tmp
             assert [r.acknowledged for r in status.routes] == ["withdrawn"] * (len(known) - 1) + ["normal"]
 
 
+async def test_the_status_says_since_when_and_what_is_waited_for(bird: Bird, tmp_path: Path) -> None:
+    clock = SystemClock()
+    async with running(Speaker(settings(tmp_path / "run", (peer(bird),)), clock=clock)) as speaker:
+        speaker.set_routes(want(a="normal", b="normal"))
+        await eventually(lambda: speaker.announced() == {A, B})
+        first, _ = speaker.status()[0].routes
+        assert (first.wanted, first.acknowledged, first.reason, first.waits_for) == ("normal", "normal", "test", "")
+        assert first.acknowledged_since is not None
+        assert first.since <= first.acknowledged_since <= clock.now()
+        speaker.change_routes(want(b="degraded"))
+        await eventually(lambda: speaker.status()[0].routes[1].acknowledged == "degraded")
+        same, other = speaker.status()[0].routes
+        assert same == first
+        assert other.since > first.since
+        bird.stop()
+        await eventually(lambda: speaker.status()[0].state != "up")
+        gone = speaker.status()[0].routes[0]
+        assert (gone.since, gone.acknowledged, gone.acknowledged_since) == (first.since, "unknown", None)
+        assert gone.waits_for == "the session is not up"
+        bird.start()
+        await eventually(lambda: speaker.announced() == {A, B})
+        again = speaker.status()[0].routes[0].acknowledged_since
+        assert again is not None
+        assert again > first.acknowledged_since, "of this session"
+
+
 async def test_each_family_has_its_own_session(bird: Bird, tmp_path: Path) -> None:
     six = Bird(tmp_path / "bird6", "::1")
     six.start()
@@ -173,7 +205,7 @@ async def test_each_family_has_its_own_session(bird: Bird, tmp_path: Path) -> No
             await eventually(lambda: bird.table() == {A: NORMAL})
             await eventually(lambda: six.table() == {prefix("A"): replace(DEGRADED, next_hop="::1")})
             await eventually(lambda: speaker.announced() == {A, prefix("A")})
-            assert speaker.refused_commands == 0
+            assert speaker.conversation.refused_commands == 0
     finally:
         six.stop()
 

@@ -14,7 +14,7 @@ from anycastle.clock import SystemClock
 from anycastle.health import lookup as lookup_module
 from anycastle.health.observe import Result
 from anycastle.health.probe import BODY_BYTES_MAX, Prober
-from anycastle.health.settings import Check, DnsCheck, HealthSettings, HttpCheck, Probe, TcpCheck
+from anycastle.health.settings import Check, CommandCheck, DnsCheck, HealthSettings, HttpCheck, Probe, TcpCheck
 from tests.health.targets import certificate, http_server, nameserver
 from tests.ports import free_port
 
@@ -233,3 +233,29 @@ async def test_a_hanging_resolver_holds_one_thread_and_no_other_probe(monkeypatc
                 await until(lambda: results[-1].ok and results[-1].probe == "stuck")
     finally:
         hang.set()
+
+
+@pytest.mark.parametrize(
+    ("command", "ok", "reason"),
+    [
+        ("true", True, "status 0"),
+        ("exit 3", False, "status 3"),
+        ("echo first >&2; echo nobody listens >&2; exit 1", False, "status 1: nobody listens"),
+        ("kill -TERM $$", False, "ended by signal 15"),
+        ("no-such-program", False, "status 127"),
+        ("yes", False, "no answer within 0.5 s"),
+    ],
+)
+async def test_a_command(command: str, ok: bool, reason: str) -> None:
+    found, why = await look(CommandCheck(command=command))
+    assert found is ok
+    assert why.startswith(reason)
+
+
+async def test_a_command_that_hangs_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    line = f"sleep 60 & echo $! >> {pids}; echo $$ >> {pids}; wait"
+    assert await look(CommandCheck(command=line)) == (False, "no answer within 0.5 s")
+    started = [int(pid) for pid in pids.read_text().split()]
+    assert len(started) >= 2
+    await until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started[:2]))

@@ -2,168 +2,29 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
 
 from anycastle.errors import AnycastleError
-from anycastle.replicator.edge import Edge, EdgeError
+from anycastle.replicator.edge import EdgeError
 from anycastle.replicator.edge_forward import ForwardError, ForwardRequest
-from anycastle.replicator.entry import NO_VERSION, Version
+from anycastle.replicator.entry import Version
 from anycastle.replicator.gate import Forward, Refuse, Serve
-from anycastle.replicator.settings import EdgeSettings, GroupSettings
 from tests.ports import free_port
+from tests.replicator.edge_site import ALICE, ETAG, KNOWN, SERVE, Application, Site, signed, site
 from tests.replicator.members import HOST, Member, link_settings, make_authority, meshed, running, until
-
-ALICE = "alice.blogs.example.com"
-DIGEST = b"\x01" * 32
-ETAG = f'"b3-{DIGEST.hex()}"'
-SERVE = Serve(None, NO_VERSION, "settled")
-KNOWN = Serve(DIGEST, NO_VERSION, "landed")
-
-
-class Gate:
-    """The port's second adapter: verdicts as values, and what was asked."""
-
-    def __init__(self) -> None:
-        self.read: Serve | Forward | Refuse = SERVE
-        self.later: list[Serve | Forward | Refuse] = []
-        """Said first, one after the other."""
-        self.write: Forward | Refuse | None = None
-        self.behind: Forward | Refuse | None = None
-        self.prefixes: list[bytes] = []
-        self.fenced: Refuse | AnycastleError | None = None
-        self.fence_open = asyncio.Event()
-        self.fence_open.set()
-        self.asked: list[tuple[str, bytes | None, bytes]] = []
-        self.fences_begun = self.fences_done = 0
-
-    async def admit(
-        self, group: str, path: bytes | None, prefix: bytes, *, meanwhile: bool = True
-    ) -> Serve | Forward | Refuse:
-        self.asked.append((group, path, prefix))
-        return self.later.pop(0) if self.later else self.read
-
-    def may_write(self, group: str) -> Forward | Refuse | None:
-        return self.write
-
-    async def before_write(self, group: str, prefix: bytes) -> Forward | Refuse | None:
-        self.prefixes.append(prefix)
-        return self.behind
-
-    async def fence(self, group: str) -> Refuse | None:
-        self.fences_begun += 1
-        await self.fence_open.wait()
-        self.fences_done += 1
-        if isinstance(self.fenced, AnycastleError):
-            raise self.fenced
-        return self.fenced
-
-
-class Application:
-    """Unmodified software: keeps what is uploaded, and remembers what it was asked."""
-
-    def __init__(self) -> None:
-        self.files: dict[str, bytes] = {"/a.jpg": b"old photo"}
-        self.requests: list[web.BaseRequest] = []
-        self.broken_bodies = 0
-        self.special: dict[str, Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]] = {}
-
-    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
-        self.requests.append(request)
-        if request.path in self.special:
-            return await self.special[request.path](request)
-        if request.method in ("POST", "PUT"):
-            try:
-                body = await request.read()
-            except Exception:
-                self.broken_bodies += 1
-                raise
-            self.files[request.path] = body
-            return web.Response(
-                status=201, text="stored", headers={"Set-Cookie": "session=1", "X-Length": str(len(body))}
-            )
-        if request.path not in self.files:
-            return web.Response(status=404, text="no such file")
-        headers = {
-            "ETag": '"application"',
-            "Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT",
-            "Content-Type": "image/jpeg",
-        }
-        return web.Response(body=self.files[request.path], headers=headers)
-
-
-@asynccontextmanager
-async def application_server(application: Application) -> AsyncIterator[str]:
-    runner = web.ServerRunner(web.Server(application, access_log=None), shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, HOST, 0)
-        await site.start()
-        yield f"http://{HOST}:{site.port}"
-    finally:
-        await runner.cleanup()
-
-
-class Site:
-    """An edge, its gate and its application."""
-
-    def __init__(self, name: str, origin: str, application: Application, **settings: Any) -> None:
-        self.gate, self.application = Gate(), application
-        self.forwarded: list[str] = []
-        self.heard: list[str] = []
-        round_trips: list[tuple[str, float]] = settings.pop("heard_round_trip", [])
-        self.forward: Callable[[str, ForwardRequest], Awaitable[aiohttp.ClientResponse]] = self.nowhere
-        group = GroupSettings(
-            name="blogs",
-            root=Path("/srv/blogs"),
-            hosts=("*.blogs.example.com",),
-            document_root="{1}/htdocs",
-            application=origin,
-            prefix_depth=1,
-        )
-        self.edge = Edge(
-            replace(EdgeSettings(site=name, listen=((HOST, 0),)), **settings),
-            (group,),
-            self.gate,
-            forward=lambda member, request: self.forward(member, request),
-            on_request=self.heard.append,
-            on_round_trip=lambda address, seconds: round_trips.append((address, seconds)),
-        )
-
-    async def nowhere(self, member: str, request: ForwardRequest) -> aiohttp.ClientResponse:
-        self.forwarded.append(member)
-        raise ForwardError(f"no link with {member}", sent=False)
-
-    def url(self, path: str = "/a.jpg") -> str:
-        host, port = self.edge.addresses[0]
-        return f"http://{host}:{port}{path}"
-
-
-@asynccontextmanager
-async def site(name: str = "ams", **settings: Any) -> AsyncIterator[Site]:
-    application = Application()
-    async with application_server(application) as origin:
-        made = Site(name, origin, application, **settings)
-        made.edge.bind()
-        async with running(made.edge.run()):
-            yield made
 
 
 @pytest.fixture
 async def client() -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession(headers={"Host": ALICE}, auto_decompress=False) as session:
         yield session
-
-
-def signed(response: aiohttp.ClientResponse) -> tuple[int, str, str]:
-    return response.status, response.headers["X-Anycastle-Site"], response.headers["X-Anycastle-Verdict"]
 
 
 # -- reads -------------------------------------------------------------------------------------------------------------
@@ -196,7 +57,7 @@ async def test_serve_adds_to_what_a_proxy_before_us_said(client: aiohttp.ClientS
             assert got.status == 200
         seen = ams.application.requests[0].headers
         assert seen["X-Forwarded-For"] == "192.0.2.1, 127.0.0.1"
-        assert seen["Forwarded"] == "for=192.0.2.1, for=127.0.0.1"
+        assert seen["Forwarded"] == f"for=192.0.2.1, for=127.0.0.1;host={ALICE};proto=http"
         assert seen["X-Forwarded-Proto"] == "https"
 
 
@@ -395,10 +256,6 @@ async def test_an_application_that_is_down_or_slow(client: aiohttp.ClientSession
         (f"GET / HTTP/1.1\r\nHost: {ALICE}\r\nHost: bob.blogs.example.com\r\n\r\n", 400),
         (f"GET /../x HTTP/1.1\r\nHost: {ALICE}\r\n\r\n", 400),
         (f"GET /a%2fb HTTP/1.1\r\nHost: {ALICE}\r\n\r\n", 400),
-        (f"GET http://{ALICE}/ HTTP/1.1\r\nHost: {ALICE}\r\n\r\n", 400),
-        (f"POST / HTTP/1.1\r\nHost: {ALICE}\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello", 400),
-        (f"POST / HTTP/1.1\r\nHost: {ALICE}\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
-        (f"POST / HTTP/1.1\r\nHost: {ALICE}\r\nTransfer-Encoding: gzip\r\n\r\nhello", 400),
         (f"GET / HTTP/1.1\r\nHost: {ALICE}\r\n" + "".join(f"X-{n}: {'x' * 400}\r\n" for n in range(90)) + "\r\n", 431),
         (f"GET / HTTP/1.1\r\nHost: {ALICE}\r\nX: {'x' * 40_000}\r\n\r\n", 431),
         ("rubbish\r\n\r\n", 400),
@@ -435,7 +292,7 @@ def test_a_port_in_use_is_one_clear_line() -> None:
     other = Site("ams", "http://127.0.0.1:1", Application(), listen=((HOST, port),))
     with pytest.raises(EdgeError, match=rf"127\.0\.0\.1:{port}: expected to listen there for the edge"):
         other.edge.bind()
-    one.edge._listeners[0].close()
+    one.edge.close()
 
 
 # -- writes ------------------------------------------------------------------------------------------------------------
@@ -519,7 +376,7 @@ async def chunks(count: int, size: int = 1000) -> AsyncIterator[bytes]:
         await asyncio.sleep(0)
 
 
-async def test_writes_never_go_down_a_kept_connection(client: aiohttp.ClientSession) -> None:
+async def test_connections_to_the_application_are_kept(client: aiohttp.ClientSession) -> None:
     async with site() as ams:
         ports: dict[str, set[int]] = {"GET": set(), "PUT": set()}
 
@@ -531,7 +388,7 @@ async def test_writes_never_go_down_a_kept_connection(client: aiohttp.ClientSess
         for method in ("GET", "PUT") * 3:
             async with client.request(method, ams.url("/x"), data=b"x" if method == "PUT" else None) as got:
                 assert got.status == 200
-        assert {method: len(seen) for method, seen in ports.items()} == {"GET": 1, "PUT": 3}
+        assert {method: len(seen) for method, seen in ports.items()} == {"GET": 1, "PUT": 1}
 
 
 async def test_too_long_a_body_is_413_announced_or_not(client: aiohttp.ClientSession) -> None:
@@ -552,7 +409,7 @@ async def test_expect_100_continue(client: aiohttp.ClientSession) -> None:
         async with client.post(ams.url("/new.jpg"), data=b"photo", expect100=True) as got:
             assert got.status == 201
         assert ams.application.files["/new.jpg"] == b"photo"
-        assert "Expect" not in ams.application.requests[0].headers
+        assert ams.application.requests[0].headers["Expect"] == "100-continue"
 
 
 async def test_an_upload_that_breaks_off_stores_nothing() -> None:
@@ -644,7 +501,7 @@ async def test_no_loop_can_form(client: aiohttp.ClientSession, authority: Path) 
             assert await got.text() == "nyc has it: nyc refused\n"
         async with client.post(ams.url(), data=b"x") as got:
             assert got.status == 503
-            assert await got.text() == "passed on by ams: ams has it\n"
+            assert await got.text() == "nyc has it: nyc refused\n"
         assert ams.gate.asked == nyc.gate.asked
         assert len(ams.gate.asked) == 1
         assert ams.application.requests == nyc.application.requests == []
@@ -674,7 +531,8 @@ async def test_a_forwarded_write_is_not_sent_twice(client: aiohttp.ClientSession
         ams.forward = breaks
         for body in (b"photo", None):
             async with client.post(ams.url(), data=body) as got:
-                assert signed(got) == (502, "ams", "fault")
+                assert signed(got) == (504, "ams", "fault")
+                assert "may or may not have been done" in await got.text()
         assert tried == ["nyc", "nyc"]
         async with client.get(ams.url()) as got:
             assert got.status == 503
@@ -704,7 +562,7 @@ async def test_an_edge_that_does_not_run_says_so(client: aiohttp.ClientSession, 
 
 
 async def test_run_ends_in_time_with_a_held_write() -> None:
-    async with site() as ams:
+    async with site(drain_seconds_max=0.2) as ams:
         ams.gate.fence_open.clear()
         _, writer = await asyncio.open_connection(*ams.edge.addresses[0])
         writer.write(f"POST /new.jpg HTTP/1.1\r\nHost: {ALICE}\r\nContent-Length: 0\r\n\r\n".encode())

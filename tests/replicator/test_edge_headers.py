@@ -38,17 +38,6 @@ def test_hop_by_hop_fields_end_here() -> None:
     assert list(kept.items()) == [("Host", "h"), ("Content-Length", "5"), ("Set-Cookie", "a"), ("Set-Cookie", "b")]
 
 
-def test_what_we_know_of_the_client_is_appended() -> None:
-    told = fields.with_client(
-        headers(("Host", "h:80"), ("X-Forwarded-For", "a"), ("X-Forwarded-For", "b"), ("X-Forwarded-Host", "outer")),
-        remote="2001:db8::1",
-        scheme="http",
-    )
-    assert told.getall("X-Forwarded-For") == ["a, b, 2001:db8::1"]
-    assert told["Forwarded"] == 'for="[2001:db8::1]"'
-    assert (told["X-Forwarded-Proto"], told["X-Forwarded-Host"], told["Host"]) == ("http", "outer", "h:80")
-
-
 @pytest.mark.parametrize(
     ("line", "fails"),
     [

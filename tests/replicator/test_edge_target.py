@@ -1,5 +1,6 @@
 """Host and raw URL path to group, path and prefix; nothing gets out of its document root."""
 
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote_from_bytes
 
@@ -119,3 +120,25 @@ def test_never_escapes_by_its_host(host: str) -> None:
 @given(st.binary(min_size=1, max_size=40).filter(lambda name: not {0, 47} & set(name) and name not in (b".", b"..")))
 def test_any_name_of_bytes_can_be_asked_for(name: bytes) -> None:
     assert decode_path("/" + quote_from_bytes(name)) == (name, True)
+
+
+@pytest.mark.parametrize(
+    ("url", "static"),
+    [
+        ("/a.jpg", True),
+        ("/deep/er/a.jpg?x=/index.php", True),
+        ("/.well-known/acme/x", True),
+        ("/index.php", False),
+        ("/index.php/a.jpg", False),
+        ("/", False),
+        ("/photos/", False),
+        ("/.htaccess", False),
+        ("/a/.git/config", False),
+        ("/a/%2ehidden", False),
+        ("/.well-known/.secret", False),
+    ],
+)
+def test_programs_and_what_is_hidden_are_never_static(url: str, static: bool) -> None:
+    targets = Targets((replace(BLOGS, static=("*",)),))
+    assert targets.find("alice.blogs.example.com", url).static is static
+    assert not TARGETS.find("alice.blogs.example.com", url).static

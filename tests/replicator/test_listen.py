@@ -31,7 +31,7 @@ async def test_a_connection_too_many_and_then_room_again() -> None:
 
     listener = bind_listener((HOST, 0), "tests", AnycastleError)
     server = web.Server(answer, access_log=None)
-    async with serving(server, [listener], connections_max=1, shutdown_seconds=0.1):
+    async with serving(server, [(listener, None)], connections_max=1, shutdown_seconds=0.1):
         address = listener.getsockname()
         reader, writer = await asyncio.open_connection(*address)
         writer.write(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
@@ -58,7 +58,7 @@ async def test_cut_is_seen_as_a_break() -> None:
 
     listener = bind_listener((HOST, 0), "tests", AnycastleError)
     async with (
-        serving(web.Server(half, access_log=None), [listener], connections_max=9, shutdown_seconds=0.1),
+        serving(web.Server(half, access_log=None), [(listener, None)], connections_max=9, shutdown_seconds=0.1),
         aiohttp.ClientSession() as session,
     ):
         with pytest.raises(aiohttp.ClientError):
