@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from anycastle.replicator.gate import Refuse
 from anycastle.replicator.round_trip import round_trip_seconds
 from tests.lag import CLIENT, NEEDED, entered, inside, line
+from tests.replicator.edge_site import ALICE, Application, Site, application_server, site
 from tests.replicator.members import running
-from tests.replicator.test_edge import ALICE, Application, Site, application_server, site
 
 UNKNOWN = 0xFFFFFFFF
 
