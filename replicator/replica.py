@@ -35,7 +35,7 @@ from anycastle.replicator.message import Gossip
 from anycastle.replicator.peer import Links
 from anycastle.replicator.recorder import Recorder
 from anycastle.replicator.settings import RETENTION_SECONDS, GroupSettings, ReplicaSettings
-from anycastle.replicator.threads import Threads
+from anycastle.replicator.threads import Stopped, Threads
 from anycastle.replicator.trouble import Found, Trouble, Troubles
 from anycastle.replicator.watch import WatchError
 
@@ -166,6 +166,8 @@ class Replica:
                 tasks.create_task(self._courier.run(links))
                 tasks.create_task(self._ledger_thread.heal(lambda: self.ledger.put("probe", b"")))
                 tasks.create_task(self._stop_threads())
+        except* Stopped:
+            pass  # some work was about to go to a thread when we were cancelled
         finally:
             self._close_threads()
 

@@ -280,3 +280,11 @@ async def test_a_write_waits_until_what_was_known_before_is_here(tmp_path: Path)
 async def _after(held: asyncio.Event, group: str, digest: bytes) -> None:
     """Where there is no body to be had until it is allowed."""
     await held.wait()
+
+
+async def test_work_that_comes_to_threads_of_a_member_that_stops_is_no_failure(tmp_path: Path) -> None:
+    async with cluster(tmp_path) as (ams, nyc, _):
+        nyc.replica._disk_threads.stop()
+        (ams.root / "late").write_bytes(b"late")
+        await until(lambda: nyc.replica._hash_threads.stopping, "it has ended")
+        assert not (nyc.root / "late").exists()
