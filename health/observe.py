@@ -1,19 +1,27 @@
 """What one member sees of each site with its own probes: rise and fall per probe, then one word per site.
 
 Laws: three-valued, and UNKNOWN is the lack of knowledge, never a mild DOWN; a probe that has not decided cannot make
-a site UP; results of a probe that is no longer configured count for nothing. Table of a site, first row that fits:
+a site UP; results of a probe that is no longer configured count for nothing, and those of a probe that gates groups
+nothing for the site. Table of a site, first row that fits:
 
     any probe DOWN                  → DOWN, with that probe's reason
     no probe at all, any UNKNOWN    → UNKNOWN
     every probe UP                  → UP
+
+A group is gated at this member's own site unless each probe that the group requires is UP and reports in time.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import msgspec
 
 from anycastle.health.settings import Probe
 from anycastle.health.view import Health
+
+DOUBT = 0.5
+"""Share of the interval after which a probe looks again that was UP and has just failed: DOWN is found out sooner, and
+as many failures in a row make it as before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +35,8 @@ class Result:
     reason: str
     """What was seen; without measured times, so that an unchanged state reads the same twice."""
     took_seconds: float
+    warning: str = ""
+    """What an operator should see to, though it is healthy: a certificate that ends soon."""
 
 
 class Observation(msgspec.Struct, frozen=True, array_like=True):
@@ -49,16 +59,24 @@ class Streak:
     successes: int = 0
     failures: int = 0
     heard_at: float | None = None
+    warning: str = ""
+    """Of the last success."""
 
     def after(self, result: Result, *, rise: int, fall: int, now: float) -> "Streak":
         successes = self.successes + 1 if result.ok else 0
         failures = 0 if result.ok else self.failures + 1
         if successes >= rise:
-            return Streak(Health.UP, result.reason, successes, 0, now)
+            return Streak(Health.UP, result.reason, successes, 0, now, result.warning)
         if failures >= fall:
             return Streak(Health.DOWN, result.reason, 0, failures, now)
         reason = result.reason if self.health is Health.UNKNOWN else self.reason
-        return Streak(self.health, reason, successes, failures, now)
+        return Streak(self.health, reason, successes, failures, now, self.warning)
+
+
+def pause_seconds(probe: Probe, streak: Streak, *, stretch: float) -> float:
+    """From the beginning of one look to the next; `stretch` is a random share, 0.0 to 1.0, of the jitter."""
+    doubt = streak.health is Health.UP and streak.failures > 0
+    return probe.interval_seconds * (1.0 + probe.jitter * stretch) * (DOUBT if doubt else 1.0)
 
 
 class Observer:
@@ -81,8 +99,9 @@ class Observer:
         }
         self._probes = fresh
         self._of_site = {probe.site: [] for probe in probes}
-        for key in fresh:
-            self._of_site[key[0]].append(key)
+        for key, probe in fresh.items():
+            if not probe.gates_only:
+                self._of_site[key[0]].append(key)
 
     def observe(self, result: Result, *, now: float) -> None:
         key = (result.site, result.probe)
@@ -99,6 +118,18 @@ class Observer:
         age_seconds = max((_overdue_seconds(probe, streak, now) for probe, streak in mine), default=0.0)
         return Observation(self.member, site, health, reason, age_seconds)
 
+    def missing(self, required: Iterable[str], *, age_max_seconds: float, now: float) -> str:
+        """Why a group that requires these probes of the own site may have no users there; empty when it may."""
+        for name in required:
+            probe, streak = self._probes.get((self.member, name)), self._streaks.get((self.member, name))
+            if probe is None or streak is None:
+                return f"requires {name}, which is not configured"
+            if streak.health is not Health.UP:
+                return f"requires {name}: {streak.reason}"
+            if _overdue_seconds(probe, streak, now) > age_max_seconds:
+                return f"requires {name}, which does not report"
+        return ""
+
 
 def _site_health(probes: list[tuple[Probe, Streak]]) -> tuple[Health, str]:
     if not probes:
@@ -107,7 +138,9 @@ def _site_health(probes: list[tuple[Probe, Streak]]) -> tuple[Health, str]:
         for probe, streak in probes:
             if streak.health is health:
                 return health, f"{probe.name}: {streak.reason}"
-    return Health.UP, "its probe succeeds" if len(probes) == 1 else f"all {len(probes)} probes succeed"
+    well = "its probe succeeds" if len(probes) == 1 else f"all {len(probes)} probes succeed"
+    warnings = [f"{probe.name}: {streak.warning}" for probe, streak in probes if streak.warning]
+    return Health.UP, "; ".join([well, *warnings])
 
 
 def _overdue_seconds(probe: Probe, streak: Streak, now: float) -> float:

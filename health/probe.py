@@ -1,35 +1,27 @@
 """Runs the configured probes for ever and hands on each result; what a result means is `judge`'s business.
 
-Laws: a probe looks as a client would (TLS verified, content read) on a new connection each time; a slow probe never
-delays another, for each has its own loop, timeout and resolver thread, as long as no more than `concurrency_max` are
-under way; no redirect is followed, for then another server than the asked one would be judged.
+Laws: a probe looks as a client would, on a new connection each time; no probe waits for a slow one: each has its own
+loop and timeout, calls that may hang have threads of their own (`aside`), and of the places for looks under way those
+that timed out at their last round have only their own, so that they cannot use up the others'.
 """
 
 import asyncio
 import os
 import random
 import ssl
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import assert_never
+from collections.abc import Callable, Mapping
 
 import aiohttp
 
 from anycastle.clock import Clock
-from anycastle.health import command
-from anycastle.health.lookup import Lookup, ask
-from anycastle.health.observe import Result
-from anycastle.health.settings import CommandCheck, DnsCheck, HealthSettings, HttpCheck, Probe, TcpCheck
+from anycastle.health.observe import Result, Streak, pause_seconds
+from anycastle.health.probe_look import looking
+from anycastle.health.probe_seen import Look, ProbeFailed, one_line
+from anycastle.health.settings import HealthSettings, Probe
+from anycastle.health.view import Health
 
 FIRST_ROUNDS_PAUSE_SECONDS = 0.1
 """Between the rounds that decide a probe for the first time, so that a start does not take `fall` intervals."""
-BODY_BYTES_MAX = 256 * 1024
-"""Read of a body in search of `match`; a health page is small."""
-REASON_CHARACTERS_MAX = 200
-
-
-class ProbeFailed(Exception):
-    """The target answered, but not as a healthy one does. Never leaves this module."""
 
 
 class Prober:
@@ -43,11 +35,14 @@ class Prober:
         on_result: Callable[[Result], None],
         tls: ssl.SSLContext | None = None,
     ) -> None:
+        """`tls` instead of what the http probes say."""
+        self._member = settings.member
         self._probes = settings.probes
         self._clock = clock
         self._on_result = on_result
-        self._tls = tls or ssl.create_default_context()
-        self._slots = asyncio.Semaphore(settings.concurrency_max)
+        self._tls = tls
+        places = settings.concurrency_max
+        self._places = {slow: asyncio.Semaphore(places) for slow in (False, True)}
         self._undecided = len(settings.probes)
         self._first_round = asyncio.Event()
         self.rounds = 0
@@ -61,37 +56,28 @@ class Prober:
 
     async def run(self) -> None:
         """Until cancelled."""
-        # A lookup that hangs in the C library cannot be stopped: a thread for each probe, so that it holds up no other.
-        threads = ThreadPoolExecutor(max(1, len(self._probes)), thread_name_prefix="probe-lookup")
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                for probe in self._probes:
-                    tasks.create_task(self._repeat(probe, threads), name=f"probe {probe.site} {probe.name}")
-        finally:
-            threads.shutdown(wait=False, cancel_futures=True)
+        async with asyncio.TaskGroup() as tasks:
+            for probe in self._probes:
+                tasks.create_task(self._repeat(probe), name=f"probe {probe.site} {probe.name}")
 
-    async def _repeat(self, probe: Probe, threads: ThreadPoolExecutor) -> None:
-        address = probe.check.address if isinstance(probe.check, HttpCheck) else None
-        lookup = Lookup(threads, address=address)
-        # Closed after every request: a kept connection would hide that no new one can be made.
-        connector = aiohttp.TCPConnector(ssl=self._tls, resolver=lookup, force_close=True, use_dns_cache=False)
-        async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
-            await self._decide(probe, session, lookup)
+    async def _repeat(self, probe: Probe) -> None:
+        async with looking(probe, member=self._member, clock=self._clock, tls=self._tls) as look:
+            rounds = _Rounds(probe, look, self._clock, self._places, self._done)
+            await self._decide(rounds)
             while True:
                 started = self._clock.now()
-                await self._round(probe, session, lookup)
+                streak = await rounds.next()
                 # The module's generator will do: this spreads load and keeps no secret.
-                pause = probe.interval_seconds * (1.0 + random.uniform(0.0, probe.jitter))
+                pause = pause_seconds(probe, streak, stretch=random.random())
                 await asyncio.sleep(max(0.0, started + pause - self._clock.now()))
 
-    async def _decide(self, probe: Probe, session: aiohttp.ClientSession, lookup: Lookup) -> None:
+    async def _decide(self, rounds: "_Rounds") -> None:
         """The first rounds, in quick succession, until `rise` or `fall` in a row."""
-        successes = failures = 0
+        probe = rounds.probe
         pause = min(FIRST_ROUNDS_PAUSE_SECONDS, probe.interval_seconds)
         for _ in range(probe.rise + probe.fall):
-            ok = await self._round(probe, session, lookup)
-            successes, failures = (successes + 1, 0) if ok else (0, failures + 1)
-            if successes >= probe.rise or failures >= probe.fall:
+            streak = await rounds.next()
+            if streak.health is not Health.UNKNOWN:
                 break
             await asyncio.sleep(pause)
         self._undecided -= 1
@@ -99,88 +85,54 @@ class Prober:
             self._first_round.set()
         await asyncio.sleep(probe.interval_seconds)
 
-    async def _round(self, probe: Probe, session: aiohttp.ClientSession, lookup: Lookup) -> bool:
-        async with self._slots:
-            started = self._clock.now()
-            try:
-                async with asyncio.timeout(probe.timeout_seconds):
-                    ok, reason = True, await _check(probe, session, lookup)
-            except (ProbeFailed, OSError, aiohttp.ClientError) as error:  # TimeoutError is an OSError
-                ok, reason = False, _plain(error, probe)
-            took_seconds = self._clock.now() - started
+    def _done(self, result: Result) -> None:
         self.rounds += 1
-        self.failures += not ok
-        self._on_result(Result(site=probe.site, probe=probe.name, ok=ok, reason=reason, took_seconds=took_seconds))
-        return ok
+        self.failures += not result.ok
+        self._on_result(result)
 
 
-async def _check(probe: Probe, session: aiohttp.ClientSession, lookup: Lookup) -> str:
-    """One look; returns what a healthy target did, raises for any other."""
-    match probe.check:
-        case HttpCheck() as check:
-            return await _check_http(check, session)
-        case TcpCheck(host=host, port=port):
-            return await _check_tcp(await lookup.addresses(host, port), port)
-        case DnsCheck() as check:
-            return await _check_dns(check, lookup)
-        case CommandCheck(command=line):
-            return await _check_command(line)
-        case never:
-            assert_never(never)
+class _Rounds:
+    """The rounds of one probe, one after the other."""
 
+    def __init__(
+        self,
+        probe: Probe,
+        look: Look,
+        clock: Clock,
+        places: Mapping[bool, asyncio.Semaphore],
+        done: Callable[[Result], None],
+    ) -> None:
+        """`places` by whether the look before took all of its time."""
+        self.probe = probe
+        self._look = look
+        self._clock = clock
+        self._places = places
+        self._done = done
+        self._streak = Streak()
+        self._slow = False
 
-async def _check_http(check: HttpCheck, session: aiohttp.ClientSession) -> str:
-    # `identity`: the text is searched as it comes, and no small body can unpack into a huge one.
-    headers = {"User-Agent": "anycastle-probe", "Accept-Encoding": "identity", "Cache-Control": "no-cache"}
-    async with session.get(check.url, headers=headers, allow_redirects=False) as response:
-        if response.status not in check.statuses:
-            expected = " or ".join(str(status) for status in sorted(check.statuses))
-            raise ProbeFailed(f"status {response.status}, expected {expected}")
-        if check.match is None:
-            return f"status {response.status}"
-        if check.match.encode() not in await _beginning(response.content):
-            raise ProbeFailed(f"status {response.status} without the text {check.match!r}")
-        return f"status {response.status} with the expected text"
+    async def next(self) -> Streak:
+        """One look, its result handed on; what all of them come to."""
+        probe = self.probe
+        async with self._places[self._slow]:
+            started = self._clock.now()
+            ok, reason, warning = await self._seen()
+            ended = self._clock.now()
+        took = ended - started
+        self._slow = took >= probe.timeout_seconds
+        result = Result(site=probe.site, probe=probe.name, ok=ok, reason=reason, warning=warning, took_seconds=took)
+        self._streak = self._streak.after(result, rise=probe.rise, fall=probe.fall, now=ended)
+        self._done(result)
+        return self._streak
 
-
-async def _beginning(content: aiohttp.StreamReader) -> bytes:
-    body = bytearray()
-    while len(body) < BODY_BYTES_MAX:
-        chunk = await content.read(BODY_BYTES_MAX - len(body))
-        if not chunk:
-            break
-        body += chunk
-    return bytes(body)
-
-
-async def _check_tcp(addresses: list[str], port: int) -> str:
-    refused: OSError = OSError("no address")
-    for address in addresses:
+    async def _seen(self) -> tuple[bool, str, str]:
+        """Healthy or not, why, and what to see to."""
         try:
-            _, writer = await asyncio.open_connection(address, port)
-        except OSError as error:
-            refused = error
-            continue
-        writer.transport.abort()  # nothing was said, so there is nothing to wait for
-        return "connected"
-    raise refused
-
-
-async def _check_dns(check: DnsCheck, lookup: Lookup) -> str:
-    addresses = await lookup.addresses(check.host, check.port)
-    answer = await ask(addresses[0], check.port, name=check.name, type=check.type)
-    if answer.rcode != "NOERROR" or not answer.authoritative:
-        authority = "authoritative" if answer.authoritative else "not authoritative"
-        raise ProbeFailed(f"answered {answer.rcode}, {authority}; expected an authoritative NOERROR")
-    return "answered NOERROR"
-
-
-async def _check_command(line: str) -> str:
-    status, said = await command.run(line)
-    if status != 0:
-        ended = f"ended by signal {-status}" if status < 0 else f"status {status}"
-        raise ProbeFailed(f"{ended}: {said}" if said else ended)
-    return "status 0"
+            async with asyncio.timeout(self.probe.timeout_seconds):
+                seen = await self._look()
+        except (ProbeFailed, OSError, aiohttp.ClientError) as error:  # TimeoutError is an OSError
+            return False, _plain(error, self.probe), ""
+        return True, seen.text, seen.warning
 
 
 def _plain(error: Exception, probe: Probe) -> str:
@@ -190,10 +142,12 @@ def _plain(error: Exception, probe: Probe) -> str:
             text = f"no answer within {probe.timeout_seconds:g} s"
         case aiohttp.ClientConnectorCertificateError():
             text = f"certificate not trusted: {error.certificate_error}"
-        case aiohttp.ClientSSLError(os_error=cause):  # its errno is not one of the system's
+        case ssl.SSLCertVerificationError():
+            text = f"certificate not trusted: {error.verify_message}"
+        case aiohttp.ClientSSLError(os_error=cause) | (ssl.SSLError() as cause):  # its errno is not one of the system's
             text = f"no TLS: {cause.strerror or cause}"
         case aiohttp.ClientConnectorError(os_error=OSError() as cause) | (OSError() as cause) if cause.errno:
             text = os.strerror(cause.errno).lower() if cause.errno > 0 else str(cause.strerror)
         case _:
             text = str(error) or type(error).__name__
-    return " ".join(text.split())[:REASON_CHARACTERS_MAX]
+    return one_line(text)

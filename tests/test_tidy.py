@@ -11,6 +11,7 @@ PARTS = ("dns", "bgp", "replicator", "health")
 TOP = ROOT / "src" / "anycastle"
 LAYERS = (
     *("errors", "clock", "config_read", "config_values", "config_prefixes", "config_routes", "config_edge"),
+    "config_probes",
     *("config_parts", "config_zones", "config"),
 )
 """Modules of src/anycastle below the composition; `app` and what follows may import every part."""
@@ -69,7 +70,7 @@ CORES = {
             "trouble",
         ),
     ),
-    "health": ("view", "observe", "judge", "drain", "report"),
+    "health": ("view", "observe", "judge", "backlog", "drain", "report"),
 }
 IMPURE = {  # pathlib is allowed: settings name files, and a path is a value until somebody opens it
     "asyncio",

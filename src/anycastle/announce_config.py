@@ -13,8 +13,8 @@ from typing import Any
 
 from anycastle import config_values as v
 from anycastle.bgp.settings import Address, BgpSettings, Peer, RouteRule
-from anycastle.config_parts import read_probes
 from anycastle.config_prefixes import overlaps
+from anycastle.config_probes import located, read_probes
 from anycastle.config_read import ConfigError, Fault, Faults, NamedFile, Table, read_toml
 from anycastle.config_routes import read_bgp, read_lent_bgp, read_lone_route
 from anycastle.health.settings import HealthSettings
@@ -105,7 +105,7 @@ def _read(top: Table, folder: Path, *, as_process: bool) -> AnnounceSettings:
         part = read_bgp(top.table("bgp"))
         if not part.peers:
             faults.add("bgp.peers", 'expected at least one router, such as { address = "192.0.2.254", as = 64499 }')
-    probes = read_probes(NAME, top.tables("probes"), commands=True)
+    probes = tuple(located(probe, lambda file: folder / file) for probe in read_probes(NAME, top.tables("probes")))
     if not probes:
         faults.add("probes", 'expected at least one, such as { command = "curl -sf http://127.0.0.1/health" }')
     managed = part.loopback is not None

@@ -5,8 +5,9 @@ network. `anycastle check` says it, and `anycastle serve` looks at its own machi
 """
 
 import dataclasses
+import importlib.util
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from anycastle.bgp.loopback import problem as loopback_problem
@@ -21,6 +22,7 @@ from anycastle.dns.master import Progress, load_zone
 from anycastle.dns.settings import DnsSettings, GeoSettings
 from anycastle.dns.tables import ZonesError, build_tables
 from anycastle.errors import AnycastleError
+from anycastle.health.settings import ExecCheck, HttpCheck, MysqlCheck, PostgresCheck, Probe
 from anycastle.replicator.edge_tls import problems as certificate_faults
 from anycastle.replicator.edge_verdict import account_ids
 from anycastle.replicator.identity import Identity
@@ -95,6 +97,7 @@ def local_problems(settings: MemberConfig) -> list[str]:
     problems = _state_problems(settings)
     problems += _root_problems(settings)
     problems += _certificate_problems(settings.link.tls, settings.member)
+    problems += [problem for probe in settings.health.probes for problem in _probe_problems(probe)]
     if settings.verdict is not None and settings.verdict.owner:
         try:
             account_ids(settings.verdict.owner)
@@ -160,6 +163,28 @@ def _log_problems(file: Path | None) -> list[str]:
     if not file.exists() and file.parent.is_dir() and os.access(file.parent, os.W_OK | os.X_OK):
         return []
     return [f"edge.access_log {file} cannot be written: expected a file in a folder that is there"]
+
+
+def _probe_problems(probe: Probe) -> Iterator[str]:
+    """Files and drivers without which it can only fail."""
+    where = f"probe {probe.name} of {probe.site}"
+    match probe.check:
+        case HttpCheck(authority=authority):
+            files = {"authority": authority}
+        case PostgresCheck(database=database) | MysqlCheck(database=database):
+            files = {"authority": database.authority, "password_file": database.password_file}
+            extra, driver = ("postgres", "asyncpg") if isinstance(probe.check, PostgresCheck) else ("mysql", "asyncmy")
+            if importlib.util.find_spec(driver) is None:
+                yield f"{where} needs the driver {driver}: pip install 'anycastle[{extra}]'"
+        case ExecCheck(arguments=(program, *_)):
+            files = {}
+            if not os.access(program, os.X_OK):
+                yield f"{where}: {program} is not there, or no program that this user may run"
+        case _:
+            files = {}
+    for key, file in files.items():
+        if file is not None and not (file.is_file() and os.access(file, os.R_OK)):
+            yield f"{where}: {key} {file} cannot be read: expected a file this user may read"
 
 
 def _certificate_problems(tls: Tls, member: str) -> list[str]:

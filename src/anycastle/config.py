@@ -24,6 +24,7 @@ from anycastle.config_parts import (
     read_name,
     read_site,
 )
+from anycastle.config_probes import counting, located
 from anycastle.config_read import ConfigError, Fault, Faults, NamedFile, Table, read_toml
 from anycastle.config_routes import RoutePart, check_routes, read_route
 from anycastle.config_zones import KeyPart, read_keys, read_zone
@@ -145,16 +146,27 @@ class Config:
             coordinates={name: part.coordinates for name, part in self.sites.items() if part.coordinates},
             replica=self._replica(member, self._path(local.state_dir, member)),
             link=self._link(member, local),
-            health=HealthSettings(
-                member=member,
-                sites=tuple(self.sites),
-                probes=tuple(probe for part in self.sites.values() for probe in part.probes),
-            ),
+            health=self._health(member),
             dns=dns,
             bgp=bgp,
             edge=edge and replace(edge, affinity_keys=tuple(map(bytes.fromhex, (affinity_keys or "").split()))),
             verdict=self.verdict(member),
             dashboard=dashboard,
+        )
+
+    def _health(self, member: str) -> HealthSettings:
+        """What this member looks at; what groups require, each site looks at itself."""
+        required = _required(self.groups)
+        probes = [probe for part in self.sites.values() for probe in part.probes]
+        return HealthSettings(
+            member=member,
+            sites=tuple(self.sites),
+            probes=tuple(
+                replace(located(probe, lambda file: self._path(str(file), member)), gates_only=probe.name in required)
+                for probe in probes
+                if probe.site == member or not (probe.site_only or probe.name in required)
+            ),
+            requires={part.name: part.requires for part in self.groups if part.requires and member in self.sites},
         )
 
     def edge(self, member: str) -> EdgeSettings | None:
@@ -395,6 +407,7 @@ def read_config(file: Path) -> tuple[Config, Faults]:
     groups = tuple(read_group(key, table, tuple(sites)) for key, table in top.table("groups").named().items())
     group_names = tuple(group.name for group in groups)
     _check_applications(faults, sites, group_names)
+    _check_probes(faults, sites, groups)
     folder = file.absolute().parent
     _check_roots(faults, folder, groups, {name: site.local.state_dir for name, site in sites.items()})
     keys = read_keys(top.table("keys"))
@@ -490,6 +503,25 @@ def _check_applications(faults: Faults, sites: dict[str, SitePart], groups: tupl
         for group in site.applications:
             if group not in groups:
                 faults.add(f"sites.{name}.applications.{group}", f"no such group; groups: {', '.join(groups)}")
+
+
+def _required(groups: tuple[GroupPart, ...]) -> frozenset[str]:
+    """Labels of probes that gate groups."""
+    return frozenset(label for group in groups for label in group.requires)
+
+
+def _check_probes(faults: Faults, sites: dict[str, SitePart], groups: tuple[GroupPart, ...]) -> None:
+    for group in groups:
+        for label in group.requires:
+            without = [name for name, site in sites.items() if label not in {probe.name for probe in site.probes}]
+            if without:
+                problem = f"{label!r} is the label of no probe of {', '.join(without)}: expected one at each site"
+                faults.add(f"groups.{group.name}.requires", problem)
+    required = _required(groups)
+    for name, site in sites.items():
+        if site.probes and not counting(site.probes, required):
+            problem = "expected one that all members make and no group requires: else nobody sees this site go down"
+            faults.add(f"sites.{name}.probes", problem)
 
 
 def _check_roots(faults: Faults, folder: Path, groups: tuple[GroupPart, ...], state_dirs: Mapping[str, str]) -> None:

@@ -7,19 +7,18 @@ import ipaddress
 import re
 from dataclasses import dataclass
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
 
 from anycastle import config_values as v
 from anycastle.bgp.settings import Address
 from anycastle.config_edge import SiteEdgePart, affinity, read_site_edge
+from anycastle.config_probes import read_probes
 from anycastle.config_read import Expected, NamedFile, Table
 from anycastle.config_routes import BgpPart, read_bgp
 from anycastle.dns.settings import NoneEligible, Policy, SteeredName
-from anycastle.health.settings import Check, CommandCheck, DnsCheck, HttpCheck, Probe, TcpCheck
+from anycastle.health.settings import Probe
 from anycastle.replicator.settings import RETENTION_SECONDS, HourRate, Isolated
 
 _NOWHERE = ("0.0.0.0", 1)
-COMMAND_SHOWN_MAX = 60
 
 
 _RATE_KEYS = ("body_rate", "body_rate_hours", "compress")
@@ -161,86 +160,6 @@ def _coordinates(value: Any) -> tuple[float, float]:
     return float(value[0]), float(value[1])
 
 
-_CHECKS = ("http", "tcp", "dns")
-_PROBE_KEYS = (
-    "http",
-    "address",
-    "match",
-    "statuses",
-    "tcp",
-    "dns",
-    "name",
-    "type",
-    "interval",
-    "timeout",
-    "rise",
-    "fall",
-)
-
-
-def read_probes(site: str, tables: list[Table], *, commands: bool = False) -> tuple[Probe, ...]:
-    """Results are told apart by the probe's name, so the same look twice would be one probe with two pulses.
-
-    `commands` allows commands as probes: they look at this machine, and the probes of a site are made by all members.
-    """
-    probes: dict[str, Probe] = {}
-    for table in tables:
-        probe = _read_probe(site, table, (*_CHECKS, "command") if commands else _CHECKS)
-        if probe is not None and probe.name in probes:
-            table.fault("", f"{probe.name} is probed already: expected each probe of a site once")
-        elif probe is not None:
-            probes[probe.name] = probe
-    return tuple(probes.values())
-
-
-def _read_probe(site: str, table: Table, checks: tuple[str, ...]) -> Probe | None:
-    found = _read_check(table, checks)
-    interval = table.take("interval", v.positive_seconds, 1.0)
-    timeout = table.take("timeout", v.positive_seconds, 0.5)
-    rise, fall = table.take("rise", v.whole(1, 100), 2), table.take("fall", v.whole(1, 100), 3)
-    table.done((*_PROBE_KEYS, *checks))
-    if found is None:
-        return None
-    check, name = found
-    return Probe(
-        site=site, name=name, check=check, interval_seconds=interval, timeout_seconds=timeout, rise=rise, fall=fall
-    )
-
-
-def _read_check(table: Table, checks: tuple[str, ...]) -> tuple[Check, str] | None:
-    kinds = [kind for kind in checks if table.has(kind)]
-    if len(kinds) != 1:
-        one = ", ".join(checks)
-        table.fault("", f'expected exactly one of {one}, such as {{ http = "http://192.0.2.10/health" }}')
-    if "command" in kinds:
-        line = table.take("command", v.text, "false")
-        return CommandCheck(command=line), f"command {line[:COMMAND_SHOWN_MAX]}"
-    if "http" in kinds:
-        url = table.take("http", v.http_url, "http://invalid")
-        match = table.take("match", v.text, None)
-        usual: tuple[int, ...] = (200,)
-        statuses = table.take("statuses", v.many(v.whole(100, 599)), usual)
-        address = table.take("address", v.address, None)
-        check = HttpCheck(url=url, statuses=frozenset(statuses), match=match, address=str(address) if address else None)
-        return check, f"http {_place(url)}" + (f" at {address}" if address else "")
-    if "tcp" in kinds:
-        host, port = table.take("tcp", v.endpoint, _NOWHERE)
-        return TcpCheck(host=host, port=port), f"tcp {host}:{port}"
-    if "dns" in kinds:
-        host, port = table.take("dns", v.endpoint, _NOWHERE)
-        name = table.need("name", v.host_name, "?", '"example.com"')
-        kind = table.take("type", v.record_type, "SOA")
-        return DnsCheck(host=host, port=port, name=name, type=kind), f"dns {name} {kind} at {host}:{port}"
-    return None
-
-
-def _place(url: str) -> str:
-    """A URL as it is shown: what tells two probes apart, without a password."""
-    parts = urlsplit(url)
-    place = parts.netloc.rpartition("@")[2] + (parts.path if parts.path != "/" else "")
-    return place + (f"?{parts.query}" if parts.query else "")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupPart:
     """`[groups.X]`, before `{site}` in its root is known."""
@@ -263,11 +182,14 @@ class GroupPart:
     scrub_bytes_per_second: int | None
     seed: str | None
     retention_seconds: float
+    requires: tuple[str, ...]
+    """Labels of probes that gate it at their site."""
 
 
 _GROUP_KEYS = (
     *("root", "hosts", "document_root", "application", "writes", "copies", "isolated", "exclude", "dynamic"),
     *("fence_timeout", "wait_max", "settle", "static", "affinity", "affinity_life", "scrub_rate", "seed", "retention"),
+    "requires",
 )
 
 
@@ -307,6 +229,7 @@ def read_group(name: str, table: Table, sites: tuple[str, ...]) -> GroupPart:
         scrub_bytes_per_second=table.take("scrub_rate", _scrub_rate, usual_scrub_rate),
         seed=table.take("seed", v.one_out_of(sites, "site"), None),
         retention_seconds=table.take("retention", v.positive_seconds, RETENTION_SECONDS),
+        requires=table.take("requires", v.many(v.short_name), ()),
     )
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", name):
         table.fault("", "expected a group name of lower-case letters, digits and inner hyphens, at most 32")

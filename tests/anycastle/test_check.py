@@ -118,6 +118,27 @@ def test_what_this_machine_lacks(two: Members, old: str, new: str, line: str) ->
     assert [each[: len(line)] for each in found] == ([line] if line else [])
 
 
+@pytest.mark.parametrize(
+    ("probe", "line"),
+    [
+        ('exec = ["/nowhere/x"]', "probe exec /nowhere/x of ams: /nowhere/x is not there, or no program"),
+        ('http = "https://x/", authority = "no.pem"', "probe http x of ams: authority no.pem cannot be read: expected"),
+        (
+            'mysql = "127.0.0.1:1", user = "x", password_file = "no"',
+            "probe mysql 127.0.0.1:1 of ams: password_file no cannot be read: expected a file this user may read",
+        ),
+        ('exec = ["/bin/true"]', ""),
+    ],
+)
+def test_what_probes_lack_on_this_machine(two: Members, probe: str, line: str) -> None:
+    text = two.config.read_text()
+    at = text.index("probes = [", text.index("[sites.ams]"))
+    two.config.write_text(text[:at] + f"probes = [{{ {probe} }}, " + text[at + len("probes = [") :])
+    assert lines(two) == []
+    found = lines(two, "--site", "ams")
+    assert [each[: len(line)] for each in found] == ([line] if line else [])
+
+
 def test_roots_that_overlap_by_name_are_found_on_any_machine(two: Members) -> None:
     group = '\n[groups.more]\nroot = "{}"\nhosts = ["m.example.com"]\napplication = "http://127.0.0.1:1"\n'
     plain = two.text

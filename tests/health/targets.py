@@ -22,22 +22,27 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @asynccontextmanager
-async def http_server(handler: Handler, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+async def http_server(
+    handler: Handler, *, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
+) -> AsyncIterator[int]:
     """Serves every path of an ephemeral port with `handler`."""
     app = web.Application()
     app.router.add_route("*", "/{tail:.*}", handler)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
+        site = web.TCPSite(runner, host, 0, ssl_context=tls)
         await site.start()
         yield runner.addresses[0][1]
     finally:
         await runner.cleanup()
 
 
-def certificate(folder: Path, name: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """A self-made certificate for `name`: (the server's context, the context of a client that trusts it)."""
+def certificate(folder: Path, name: str, *, days: float = 1.0) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """A self-made certificate for `name`: (the server's context, the context of a client that trusts it).
+
+    It is `site.pem` in the folder, with its key.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     today = datetime.datetime.now(datetime.UTC)
@@ -47,8 +52,8 @@ def certificate(folder: Path, name: str) -> tuple[ssl.SSLContext, ssl.SSLContext
         .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(today - datetime.timedelta(days=1))
-        .not_valid_after(today + datetime.timedelta(days=1))
+        .not_valid_before(today - datetime.timedelta(days=100))
+        .not_valid_after(today + datetime.timedelta(days=days))
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
@@ -68,6 +73,8 @@ class Nameserver(asyncio.DatagramProtocol):
     """Answers each query by `mood`: "good", "lame" (no AA), "refused", "silent", "garbage" (first junk, then good)."""
 
     mood = "good"
+    recursion_desired = False
+    """Of the last query."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.DatagramTransport, transport)
@@ -76,6 +83,7 @@ class Nameserver(asyncio.DatagramProtocol):
         if self.mood == "silent":
             return
         query = dns.message.from_wire(data)
+        self.recursion_desired = bool(query.flags & dns.flags.RD)
         reply = dns.message.make_response(query)
         if self.mood == "refused":
             reply.set_rcode(dns.rcode.REFUSED)
