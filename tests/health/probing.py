@@ -10,7 +10,7 @@ from anycastle.health.observe import Result
 from anycastle.health.probe import Prober
 from anycastle.health.settings import Check, HealthSettings, Probe
 
-DEADLINE_SECONDS = 10.0
+DEADLINE_SECONDS = 30.0
 
 
 def probe(check: Check, name: str = "it", *, timeout_seconds: float = 0.5, interval_seconds: float = 0.05) -> Probe:
