@@ -189,6 +189,9 @@ def _objection(own: SiteView | None, rule: RouteRule, lagging: bool, *, now: flo
         return "unknown: never heard of"
     if own.health is not Health.UP:
         return f"{own.health.value}: {own.reason}"
+    content = own.groups.get(rule.group) if rule.group is not None else None
+    if content is not None and content.gated:
+        return f"{rule.group} {content.gated}"
     if lagging:
         limit = rule.lag_max_seconds
         return f"{rule.group} lags: by more than {limit:g} s, and not below {limit / 2:g} s since"

@@ -113,8 +113,8 @@ def _restless(
 def _badness(state: SiteView | None, group: str | None) -> int:
     """The best of the bad can still get the right content to a user, by its edge forwarding or waiting.
 
-    0 up and current, but something has not landed; 1 up, not current: its edge forwards if it can; 2 up, but drained,
-    so an operator is at work there; 3 health unknown; 4 down, or never heard of.
+    0 up and current, but something has not landed; 1 up, not current (its edge forwards if it can) or gated;
+    2 up, but drained, so an operator is at work there; 3 health unknown; 4 down, or never heard of.
     """
     if state is None or state.health is Health.DOWN:
         return 4
@@ -123,4 +123,4 @@ def _badness(state: SiteView | None, group: str | None) -> int:
     if ALL_GROUPS in state.drained or (group is not None and group in state.drained):
         return 2
     content = state.groups.get(group) if group is not None else None
-    return 0 if content is not None and content.current else 1
+    return 0 if content is not None and content.current and not content.gated else 1

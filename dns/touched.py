@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from anycastle.dns.rank import load_of
 from anycastle.dns.settings import SteeredSite
-from anycastle.dns.view_change import SiteChange, ViewChange
-from anycastle.health.view import SiteView, View
+from anycastle.dns.view_change import GroupChange, SiteChange, ViewChange
+from anycastle.health.view import GroupView, SiteView, View
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Touched:
     sites: frozenset[str]
     """Something but their content is different: every name that may use them is touched."""
     groups: frozenset[tuple[str, str]]
-    """(site, group): currency is different; every name of the group that may use the site is touched."""
+    """(site, group): currency or gate is different; every name of the group that may use the site is touched."""
     prefixes: dict[str, frozenset[bytes]]
     """Group -> content prefixes that became pending or landed somewhere."""
 
@@ -56,11 +56,16 @@ def touched(old: View, change: ViewChange, sites: dict[str, SteeredSite]) -> Tou
             for name, (before, site) in known.items()
             if before is not None
             for group, content in site.groups.items()
-            if group not in before.groups or before.groups[group].current != content.current
+            if group not in before.groups or _counts(before.groups[group]) != _counts(content)
         )
         | frozenset((name, group) for name, (_, site) in known.items() for group in site.lost),
         prefixes={group: frozenset(keys) for group, keys in prefixes.items()},
     )
+
+
+def _counts(group: GroupView | GroupChange) -> tuple[bool, bool]:
+    """Of a group at a site, what decides whatever the content."""
+    return group.current, bool(group.gated)
 
 
 def _moved(old: SiteView, change: SiteChange, marks: SteeredSite) -> bool:

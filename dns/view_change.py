@@ -17,6 +17,7 @@ class GroupChange(msgspec.Struct, frozen=True, array_like=True):
     """Content prefixes that are pending now and were not, or not since then."""
     landed: list[bytes]
     """Content prefixes that are pending no more."""
+    gated: str = ""
 
 
 class SiteChange(msgspec.Struct, frozen=True, array_like=True):
@@ -86,6 +87,7 @@ def _group_difference(old: GroupView | None, new: GroupView) -> GroupChange:
         current_reason=new.current_reason,
         pending={prefix: since for prefix, since in new.pending.items() if before.get(prefix) != since},
         landed=[prefix for prefix in before if prefix not in new.pending],
+        gated=new.gated,
     )
 
 
@@ -108,4 +110,4 @@ def _group_applied(old: GroupView | None, change: GroupChange) -> GroupView:
     for prefix in change.landed:
         pending.pop(prefix, None)
     pending.update(change.pending)
-    return GroupView(current=change.current, current_reason=change.current_reason, pending=pending)
+    return GroupView(current=change.current, current_reason=change.current_reason, pending=pending, gated=change.gated)

@@ -84,6 +84,15 @@ class Judge:
         """This member's own words, for the others."""
         return tuple(self._observer.observation(site, now=now) for site in self._settings.sites)
 
+    def gated(self, *, now: float) -> dict[str, str]:
+        """Group -> why this member's own site may have no users for it; groups of which it has all are left out."""
+        oldest = self._settings.observation_age_max_seconds
+        missing = {
+            group: self._observer.missing(required, age_max_seconds=oldest, now=now)
+            for group, required in self._settings.requires.items()
+        }
+        return {group: why for group, why in missing.items() if why}
+
     def hear(self, sender: str, observations: Iterable[Observation], *, now: float) -> None:
         """What another member says. `sender` is whom the link proved it to be: a member speaks only for itself."""
         for said in observations:

@@ -95,6 +95,8 @@ def _replicator(snapshot: Snapshot) -> Iterator[Metric]:
     held = [((site.name, name), group) for site in snapshot.sites for name, group in site.groups.items()]
     current = [(key, float(group.current)) for key, group in held]
     yield _gauge("replicator_current_bool", "The site holds leases from a majority for the group.", labels, current)
+    gated = [(key, float(bool(group.gated))) for key, group in held]
+    yield _gauge("health_group_gated_bool", "A probe that the group requires keeps users from the site.", labels, gated)
     lag = [(key, group.lag_seconds) for key, group in held]
     yield _gauge("replicator_lag_seconds", "Age of the oldest change that has not landed.", labels, lag)
 

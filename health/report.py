@@ -194,6 +194,8 @@ class GroupAtSite(msgspec.Struct, frozen=True, kw_only=True):
     lag_seconds: float
     withheld: str
     """Why steering gives nobody this site for the whole group; empty when eligible."""
+    gated: str
+    """Which probe that the group requires says no, and why; empty when none does."""
     pending: tuple[str, ...]
     """Content prefixes with changes that have not landed, the longest waiting first; at most PENDING_MAX."""
     pending_total: int
@@ -344,6 +346,7 @@ def _group(view: View, site: str, group: str, now: float) -> GroupAtSite:
     return GroupAtSite(
         current=state.current,
         current_reason=state.current_reason,
+        gated=state.gated,
         lag_seconds=state.lag_seconds(now),
         # Content that is pending below some prefix withholds that prefix, not the group: grace for all of it here.
         withheld=withheld(view, site, group, b"", grace_seconds=float("inf"), now=now),

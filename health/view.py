@@ -33,6 +33,8 @@ class GroupView(msgspec.Struct, frozen=True, kw_only=True):
     """Why (not), for people: "2 of 3 leases", "not heard of for 4 s", "catching up: 20 changes …"."""
     pending: dict[bytes, float]
     """Content prefix -> since when (seconds, BOOTTIME) the oldest change below it is known and has not landed there."""
+    gated: str = ""
+    """Which probe that the group requires keeps users away from the site, and why; empty when none does."""
 
     def lag_seconds(self, now: float) -> float:
         """Age of the oldest change that has not landed; 0.0 when settled."""
@@ -90,7 +92,7 @@ def pending_since(pending: dict[bytes, float], prefix: bytes) -> float | None:
 def withheld(view: View, site: str, group: str | None, prefix: bytes, *, grace_seconds: float, now: float) -> str:
     """Why steering must not send users of `group:prefix` to `site`; the empty string when it is eligible.
 
-    First what an operator said, then health, then currency, then content (design section 6, "Names").
+    First what an operator said, then health, currency, what the group requires, then content (design section 6).
     `group` None asks for a name that maps to no content: only drain and health count.
     """
     state = view.sites.get(site)
@@ -107,6 +109,8 @@ def withheld(view: View, site: str, group: str | None, prefix: bytes, *, grace_s
         return f"holds no group {group}"
     if not content.current:
         return f"not current for {group}: {content.current_reason}"
+    if content.gated:
+        return f"{group} {content.gated}"
     since = pending_since(content.pending, prefix)
     if since is not None and now >= since + grace_seconds:  # as `dns.standing` reckons until when this holds
         where = show_path(prefix) or "(whole group)"

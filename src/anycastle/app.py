@@ -329,7 +329,7 @@ class Member:
         connected = self.links.connected()
         self.judge.links(connected)
         own = self._own_talk(now)
-        if self._told is not None and own.standing != self._told.standing:
+        if self._told is not None and talk.urgent(own, self._told):
             self.tell_now()
         oldest = now - settings.health.observation_age_max_seconds
         sites = settings.replica.sites
@@ -392,6 +392,7 @@ class Member:
             load=self._load(now),
             announced=tuple(sorted(self.announcer.announced())) if self.announcer else (),
             standing=self.replica.standing(now=now),
+            gated=self.judge.gated(now=now),
         )
 
     def _load(self, now: float) -> float:

@@ -35,6 +35,8 @@ class Talk(msgspec.Struct, frozen=True):
     """Prefixes that routers have acknowledged from the sender."""
     standing: dict[str, str]
     """Group -> why steering must not count on the sender (not current, or still catching up); empty when it may."""
+    gated: dict[str, str] = {}
+    """Group -> which probe that it requires keeps users from the sender, and why; of groups that are gated."""
 
 
 class Measured(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -49,6 +51,14 @@ class Measured(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
 
 RoundTrips = tuple[Measured, ...]
 """Some of the sender's networks. One that is lost is said again when the network connects again."""
+
+
+def urgent(said: Talk, before: Talk) -> bool:
+    """The others should hear at once what is new since `before`: on their word about a site hangs what they decide."""
+    return (said.standing, said.gated) != (before.standing, before.gated) or [
+        (each.site, each.health) for each in said.observations
+    ] != [(each.site, each.health) for each in before.observations]
+
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Talk | RoundTrips] = msgspec.msgpack.Decoder(

@@ -68,6 +68,7 @@ def _site(site: str, facts: Facts) -> SiteView:
                 current=not reason,
                 current_reason=reason or "holds leases from a majority",
                 pending=facts.pending[site].get(group, {}),  # a witness has no content to count
+                gated=talk.gated.get(group, "") if talk else "",
             )
             for group, reason in facts.standing[site].items()
         },
@@ -100,7 +101,7 @@ def _site_is_worse(old: SiteView | None, new: SiteView) -> bool:
 
 
 def _group_is_worse(old: GroupView | None, new: GroupView) -> bool:
-    if old is None or (old.current and not new.current):
+    if old is None or (old.current and not new.current) or (new.gated and not old.gated):
         return True
     return any(prefix not in old.pending or since < old.pending[prefix] for prefix, since in new.pending.items())
 
@@ -132,6 +133,13 @@ def _sentences(name: str, old: SiteView | None, new: SiteView) -> list[str]:
         if before is None or before.current != state.current:
             lines.append(
                 f"{name} is {'current' if state.current else 'not current'} for {group}: {state.current_reason}"
+            )
+        was = before.gated if before else ""
+        if bool(was) != bool(state.gated):
+            lines.append(
+                f"{name} gets no users for {group}: it {state.gated}"
+                if state.gated
+                else f"{name} has again all that {group} requires"
             )
         lines += _pending_sentences(name, group, before, state)
     return lines

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from anycastle.health.drain import Override
 from anycastle.health.observe import Observation
 from anycastle.health.view import Health
-from anycastle.talk import MEASURED_MAX, PREFIXES_MAX, Measured, Talk, TalkError, decode, encode
+from anycastle.talk import MEASURED_MAX, PREFIXES_MAX, Measured, Talk, TalkError, decode, encode, urgent
 
 words = st.text(max_size=20)
 observations = st.builds(Observation, words, words, st.sampled_from(Health), words, st.floats(0, 1e6))
@@ -20,12 +20,35 @@ talks = st.builds(
     load=st.floats(0, 1e9),
     announced=st.lists(words, max_size=4).map(tuple),
     standing=st.dictionaries(words, words, max_size=4),
+    gated=st.dictionaries(words, words, max_size=4),
 )
 
 
 @given(talks)
 def test_what_is_said_is_heard(talk: Talk) -> None:
     assert decode(encode(talk)) == talk
+
+
+def test_a_member_that_says_nothing_of_gates_has_none() -> None:
+    heard = decode(said())
+    assert isinstance(heard, Talk)
+    assert heard.gated == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, False),
+        ({"load": 9.0}, False),
+        ({"observations": (Observation("ams", "nyc", Health.UP, "another reason", 1.0),)}, False),
+        ({"observations": (Observation("ams", "nyc", Health.DOWN, "so", 0.0),)}, True),
+        ({"standing": {"photos": "no lease"}}, True),
+        ({"gated": {"photos": "requires database"}}, True),
+    ],
+)
+def test_what_others_must_hear_at_once(changes: dict[str, object], expected: bool) -> None:
+    plain = Talk((Observation("ams", "nyc", Health.UP, "so", 0.0),), (), 1.0, (), {"photos": ""})
+    assert urgent(msgspec.structs.replace(plain, **changes), plain) is expected
 
 
 @given(st.binary(max_size=200))
@@ -49,6 +72,7 @@ def said(**changes: object) -> bytes:
         {"load": -1.0},
         {"announced": ["10.0.0.0/8"] * (PREFIXES_MAX + 1)},
         {"standing": {"photos": 3}},
+        {"gated": {"photos": 3}},
         {"observations": [["ams"]]},
     ],
     ids=str,

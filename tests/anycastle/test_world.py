@@ -65,6 +65,16 @@ def test_a_reason_makes_a_group_not_current() -> None:
     assert found.sites["nyc"].groups["photos"] == GroupView(current=False, current_reason="no link", pending={})
 
 
+def test_each_site_says_which_of_its_groups_are_gated_and_that_is_news_and_worse() -> None:
+    well = view()
+    found = view(heard={"nyc": msgspec.structs.replace(QUIET, gated={"photos": "requires database: refused"})})
+    assert [found.sites[name].groups["photos"].gated for name in SITES] == ["", "requires database: refused"]
+    assert is_worse(well, found)
+    assert not is_worse(found, well)
+    assert news(well, found) == ("nyc gets no users for photos: it requires database: refused",)
+    assert news(found, well) == ("nyc has again all that photos requires",)
+
+
 def test_each_site_says_its_own_load_and_routes() -> None:
     own = msgspec.structs.replace(QUIET, load=3.0, announced=("198.51.100.0/24",))
     other = msgspec.structs.replace(QUIET, load=7.0)
@@ -163,6 +173,7 @@ group_views = st.builds(
     current=st.booleans(),
     current_reason=st.just("so"),
     pending=st.dictionaries(prefixes, st.sampled_from((1.0, 5.0, 9.0)), max_size=3),
+    gated=st.sampled_from(("", "requires database: connection refused")),
 )
 site_views = st.builds(
     SiteView,

@@ -35,8 +35,10 @@ def site(
     drained: frozenset[str] = frozenset(),
     announced: bool = True,
     holds: bool = True,
+    gated: str = "",
 ) -> SiteView:
-    content = GroupView(current=current, current_reason="1 of 3 leases", pending={b"x/": NOW - lag} if lag else {})
+    pending = {b"x/": NOW - lag} if lag else {}
+    content = GroupView(current=current, current_reason="1 of 3 leases", pending=pending, gated=gated)
     return SiteView(
         health=health,
         reason="probe",
@@ -107,6 +109,16 @@ def test_a_service_route(own: SiteView | None, others: tuple[SiteView, ...], fre
 
 def test_what_an_isolated_member_says_of_others_does_not_count() -> None:
     assert decide(view(DOWN, GOOD, isolated=True), memory=announced())[0] == "degraded"
+
+
+def test_what_a_group_requires_gates_its_route_but_not_that_of_the_last_site() -> None:
+    gated = site(gated="requires database: refused")
+    withdrawn = ("withdrawn", "blogs requires database: refused; 1 other sites announce")
+    assert decide(view(gated, GOOD), memory=announced())[:2] == withdrawn
+    state, reason, _ = decide(view(gated, gated), memory=announced())
+    assert state == "degraded"
+    assert reason.startswith("blogs requires database: refused; kept: 0 other sites announce")
+    assert decide(view(gated), HOST)[0] == "normal"
 
 
 @pytest.mark.parametrize(("minimum", "state"), [(1, "withdrawn"), (2, "withdrawn"), (3, "degraded")])

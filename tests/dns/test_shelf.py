@@ -299,6 +299,7 @@ def site_views(draw: st.DrawFn, now: float) -> SiteView:
                     current=st.sampled_from([True, True, False]),
                     current_reason=st.just(""),
                     pending=st.dictionaries(st.sampled_from(PREFIXES), since, max_size=3),
+                    gated=st.sampled_from(["", "", "requires database: connection refused"]),
                 ),
             )
         ),

@@ -82,6 +82,12 @@ def test_a_site_nobody_heard_of_is_withheld() -> None:
     assert standing(without(view(), "sgp")).barred == {"sgp": "never heard of"}
 
 
+def test_a_site_that_lacks_what_the_group_requires_is_withheld_for_that_group_only() -> None:
+    world = view(nyc=state(gated="requires database: refused"))
+    assert standing(world).barred == {"nyc": "blogs requires database: refused"}
+    assert not stand(PLAIN, b"", SITES, world, now=NOW).barred
+
+
 def test_an_isolated_member_leaves_itself_out_and_trusts_its_memory() -> None:
     world = view(isolated=True, ams=state(current=False))
     found = standing(world)
@@ -104,6 +110,8 @@ def test_an_isolated_member_leaves_itself_out_for_names_without_content_too() ->
     [
         (state(current=False), state(pending={b"alice/": NOW})),
         (state(drained=frozenset({"blogs"})), state(current=False)),
+        (state(gated="requires database: refused"), state(pending={b"alice/": NOW})),
+        (state(drained=frozenset({"blogs"})), state(gated="requires database: refused")),
         (state(Health.UNKNOWN), state(drained=frozenset({ALL_GROUPS}))),
         (state(Health.DOWN), state(Health.UNKNOWN)),
         (state(Health.DOWN, drained=frozenset({ALL_GROUPS})), state(Health.UNKNOWN)),

@@ -35,8 +35,9 @@ def state(
     pending: dict[bytes, float] | None = None,
     drained: frozenset[str] = frozenset(),
     load: float = 0.0,
+    gated: str = "",
 ) -> SiteView:
-    group = GroupView(current=current, current_reason="1 of 3 leases", pending=pending or {})
+    group = GroupView(current=current, current_reason="1 of 3 leases", pending=pending or {}, gated=gated)
     return SiteView(health=health, reason="probes", since=since, groups={"blogs": group}, drained=drained, load=load)
 
 

@@ -36,11 +36,12 @@ def site(
     since: float = 400.0,
     pending: dict[bytes, float] | None = None,
     current: bool = True,
+    gated: str = "",
     drained: frozenset[str] = frozenset(),
     load: float = 0.0,
 ) -> SiteView:
     why = "3 of 3 leases" if current else "1 of 2 leases needed: nyc, sgp silent"
-    groups = {"blogs": GroupView(current=current, current_reason=why, pending=pending or {})}
+    groups = {"blogs": GroupView(current=current, current_reason=why, pending=pending or {}, gated=gated)}
     return SiteView(health=health, reason=reason, since=since, groups=groups, drained=drained, load=load)
 
 

@@ -1,5 +1,6 @@
 """Agreement between observers: the table, the hold-down, isolation, and what is kept over a restart."""
 
+import dataclasses
 import math
 from collections.abc import Iterable
 
@@ -239,6 +240,17 @@ def test_new_settings_keep_what_did_not_change() -> None:
     judged = judge.judgements(now=2.0)
     assert list(judged) == ["ams", "nyc", "fra"]
     assert (judged["nyc"].health, judged["nyc"].since, judged["fra"].health) == (U, 1.0, N)
+
+
+def test_groups_are_gated_by_what_they_require_of_the_own_site() -> None:
+    check = TcpCheck(host="192.0.2.10", port=1)
+    probes = tuple(Probe(site="ams", name=name, check=check, rise=1, fall=1, gates_only=True) for name in ("db", "fs"))
+    requires = {"blogs": ("db",), "wiki": ("db", "fs"), "shop": ("fs",)}
+    judge = Judge(dataclasses.replace(settings(), probes=probes, requires=requires), now=0.0)
+    for name, ok in (("db", False), ("fs", True)):
+        judge.observe(Result(site="ams", probe=name, ok=ok, reason="it lags", took_seconds=0.0), now=1.0)
+    assert judge.gated(now=1.0) == dict.fromkeys(("blogs", "wiki"), "requires db: it lags")
+    assert set(judge.gated(now=9.0)) == {"blogs", "wiki", "shop"}
 
 
 MEMBERS = ("ams", "nyc", "sgp", "fra", "tyo")

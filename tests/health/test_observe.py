@@ -1,8 +1,10 @@
 """Rise and fall, and how several probes make one word."""
 
+from dataclasses import replace
+
 import pytest
 
-from anycastle.health.observe import Observer, Result
+from anycastle.health.observe import Observer, Result, Streak, pause_seconds
 from anycastle.health.settings import Probe, TcpCheck
 from anycastle.health.view import Health
 
@@ -64,6 +66,72 @@ def test_all_probes_must_be_up_and_any_takes_the_site_down(
 def test_a_site_without_probes_is_unknown() -> None:
     said = Observer("ams", ()).observation("ams", now=0.0)
     assert (said.health, said.reason) == (N, "no probe is configured")
+
+
+def gate(rounds: str = "") -> Observer:
+    database = Probe(site="ams", name="database", check=TcpCheck(host="192.0.2.10", port=1), gates_only=True)
+    observer = Observer("ams", (probe(), database))
+    for sign in rounds:
+        observer.observe(result(sign == "+", "database"), now=1.0)
+    return observer
+
+
+@pytest.mark.parametrize(
+    ("rounds", "now", "required", "why"),
+    [
+        ("++", 1.0, ("database",), ""),
+        ("++", 1.0, (), ""),
+        ("", 1.0, ("database",), "requires database: no result yet"),
+        ("---", 1.0, ("database",), "requires database: connection refused"),
+        ("++--", 1.0, ("database",), ""),
+        ("++", 7.0, ("database",), ""),
+        ("++", 9.0, ("database",), "requires database, which does not report"),
+        ("++", 1.0, ("database", "other"), "requires other, which is not configured"),
+    ],
+)
+def test_what_a_group_requires(rounds: str, now: float, required: tuple[str, ...], why: str) -> None:
+    assert gate(rounds).missing(required, age_max_seconds=5.0, now=now) == why
+
+
+def test_a_probe_that_gates_groups_says_nothing_of_the_site() -> None:
+    observer = gate("---")
+    for _ in range(2):
+        observer.observe(result(True), now=1.0)
+    assert observer.observation("ams", now=60.0).health is U
+    assert observer.observation("ams", now=1.0).reason == "its probe succeeds"
+
+
+def test_a_warning_is_told_while_all_is_well() -> None:
+    observer = Observer("nyc", (probe("a"), probe("b")))
+    for name, warning in (("a", "its certificate ends in 3 days"), ("b", "")):
+        for _ in range(2):
+            observer.observe(
+                Result(site="ams", probe=name, ok=True, reason="", took_seconds=0.0, warning=warning), now=1.0
+            )
+    said = observer.observation("ams", now=1.0)
+    assert (said.health, said.reason) == (U, "all 2 probes succeed; a: its certificate ends in 3 days")
+
+
+@pytest.mark.parametrize(
+    ("rounds", "pause"),
+    [
+        ("", 10.0),
+        ("+", 10.0),
+        ("++", 10.0),
+        ("++-", 5.0),
+        ("++--", 5.0),
+        ("++---", 10.0),
+        ("---+", 10.0),
+        ("++-+", 10.0),
+    ],
+)
+def test_a_probe_in_doubt_looks_again_sooner(rounds: str, pause: float) -> None:
+    streak = Streak()
+    for sign in rounds:
+        streak = streak.after(result(sign == "+"), rise=2, fall=3, now=1.0)
+    slow = replace(probe(), interval_seconds=10.0, jitter=0.2)
+    assert pause_seconds(slow, streak, stretch=0.0) == pause
+    assert pause_seconds(slow, streak, stretch=0.5) == pytest.approx(1.1 * pause)
 
 
 def test_age_grows_only_when_a_probe_is_overdue() -> None:

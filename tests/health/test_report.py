@@ -27,6 +27,7 @@ def test_a_site_says_why_and_since_when() -> None:
         (site(pending={b"": 999.0, b"\xff/": 998.5}), True, "", ("\\xff/", "(whole group)"), 1.5),
         (site(current=False), False, "not current for blogs: 1 of 2 leases needed: nyc, sgp silent", (), 0.0),
         (site(drained=frozenset({"blogs"})), True, "drained by an operator", (), 0.0),
+        (site(gated="requires database: it lags"), True, "blogs requires database: it lags", (), 0.0),
     ],
 )
 def test_a_group_at_a_site(state: object, current: bool, withheld: str, pending: tuple[str, ...], lag: float) -> None:
