@@ -277,6 +277,65 @@ def test_a_broken_minority_never_takes_a_healthy_site_down(data: st.DataObject) 
         assert judge.judgements(now=now)[site].health is U
 
 
+SAYS = st.sampled_from("+-? ")
+"""What an observer says of a site, or that nothing is heard of it."""
+
+
+@given(st.data())
+def test_broken_observers_that_are_no_majority_of_those_heard_never_take_a_site_down(data: st.DataObject) -> None:
+    """Whatever they say of sites that are well, and see themselves so, while others are silent or know nothing."""
+    members = MEMBERS[: data.draw(st.integers(2, len(MEMBERS)))]
+    judge = Judge(settings(sites=members), now=0.0)
+    judge.links(members)
+    for site in members:
+        saw(judge, site, "+", now=0.5)
+    assert {judged.health for judged in judge.judgements(now=0.5).values()} == {U}
+    broken = data.draw(st.sets(st.sampled_from(members[1:])))
+    for second in range(1, 12, 3):  # words lose their say between some rounds
+        now = float(second)
+        heard: dict[str, list[str]] = {site: ["+"] for site in members}
+        for site in members:
+            saw(judge, site, "+", now=now)
+        for member in members[1:]:
+            words = {site: data.draw(SAYS if member in broken else st.sampled_from("+? ")) for site in members}
+            hear(judge, [said(member, site, word) for site, word in words.items() if word != " "], now=now)
+            for site, word in words.items():
+                # What is silent now may have said something three seconds ago: then it still counts as that.
+                heard[site].append(word)
+        judged = judge.judgements(now=now)
+        for site in members:
+            if site in broken or 2 * len(broken) > len([word for word in heard[site] if word != " "]):
+                continue
+            assert judged[site].health is U, (site, judged[site].reason)
+
+
+@given(st.data())
+def test_a_member_that_is_cut_off_changes_the_world_for_nobody(data: st.DataObject) -> None:
+    """It may see nobody, say so for as long as its words get through in one direction, and come back."""
+    members = MEMBERS[: data.draw(st.integers(3, len(MEMBERS)))]
+    lost = data.draw(st.sampled_from(members))
+    judges = {name: Judge(settings(name, members), now=0.0) for name in members}
+    cut_at, back_at = 3, data.draw(st.integers(4, 20))
+    for second in range(30):
+        now, cut = float(second), cut_at <= second < back_at
+        through = cut and data.draw(st.booleans())
+        for name, judge in judges.items():
+            judge.links([] if cut and name == lost else [each for each in members if not (cut and each == lost)])
+            for site in members:
+                reached = name == site or not (cut and lost in (name, site))
+                saw(judge, site, "+" if reached else "-", now=now)
+        words = {name: judge.observations(now=now) for name, judge in judges.items()}
+        for name, judge in judges.items():
+            for other in members:
+                if other != name and (not cut or lost not in (name, other) or (other == lost and through)):
+                    judge.hear(other, words[other], now=now)
+        for name, judge in judges.items():
+            judged = judge.judgements(now=now)
+            steady = [site for site in members if site != lost or name == lost]
+            assert second == 0 or {judged[site].health for site in steady} == {U}, (second, name)
+    assert judges[members[0]].judgements(now=30.0)[lost].health is U, "it came back"
+
+
 @given(st.lists(st.tuples(st.sampled_from(["nyc", "sgp"]), st.sampled_from("-?")), max_size=20), st.data())
 def test_an_isolated_observer_changes_nothing(rounds: list[tuple[str, str]], data: st.DataObject) -> None:
     judge = Judge(settings(), now=0.0)

@@ -49,6 +49,21 @@ async def test_at_most_so_many_at_once() -> None:
     assert most == 3
 
 
+async def test_many_that_hang_take_no_places_from_those_that_answer() -> None:
+    """After their first round, that is, and for as long as they hang."""
+    async with http_server(page) as port:
+        hanging = HttpCheck(url=f"http://127.0.0.1:{port}/hang")
+        slow = [probe(hanging, f"slow {number}", timeout_seconds=0.3) for number in range(8)]
+        quick = probe(HttpCheck(url=f"http://127.0.0.1:{port}/"), "quick", interval_seconds=0.02)
+        async with probing(*slow, quick, concurrency_max=2) as results:
+            before = len(results)
+            # Four hang for 0.3 s each in each of the two places of those that hang.
+            await until(lambda: sum(each.probe == "slow 7" for each in results[before:]) >= 2)
+            rounds = sum(each.probe == "quick" for each in results[before:])
+            assert all(each.ok for each in results if each.probe == "quick")
+            assert rounds > 10, "in one queue with the others it would have had two or three"
+
+
 async def test_a_change_is_seen() -> None:
     async with nameserver() as (port, server):
         check = DnsCheck(host="127.0.0.1", port=port, name="example.com")
