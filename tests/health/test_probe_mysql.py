@@ -1,6 +1,7 @@
 """The mysql probe against a real MariaDB and its replica."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -128,6 +129,23 @@ async def test_a_server_that_is_none_is_a_failure_and_no_more(tmp_path: Path) ->
         found, why = await look(check, timeout_seconds=TIMEOUT_SECONDS)
     assert not found
     assert why
+
+
+async def test_a_server_that_says_nothing_is_a_failure_and_no_more() -> None:
+    """Several rounds, so that what a round leaves behind would show."""
+
+    async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(silence, "127.0.0.1", 0)
+    async with server:
+        place = ("127.0.0.1", server.sockets[0].getsockname()[1])
+        silent = MysqlCheck(database=Database(place=place, user="x"), lag_max_seconds=1.0)
+        async with probing(probe(silent, timeout_seconds=0.2)) as results:
+            await until(lambda: len(results) >= 4)
+    assert {each.reason for each in results} == {"no answer within 0.2 s"}
+    gc.collect()  # what was not closed warns, and warnings are errors
 
 
 async def test_read_only_and_replicating_from_nobody_is_not_well(pair: Pair) -> None:

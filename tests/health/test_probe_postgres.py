@@ -1,6 +1,7 @@
 """The postgres probe against a real primary and its streaming replica."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -102,6 +103,37 @@ async def test_who_may_not_ask_and_what_does_not_answer(pair: Pair, tmp_path: Pa
     )
     nobody = Database(place=("127.0.0.1", free_port()), user="x")
     assert await look(PostgresCheck(database=nobody, lag_max_seconds=1.0)) == (False, "connection refused")
+
+
+async def test_a_server_that_is_none_is_a_failure_and_no_more() -> None:
+    async def nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"R\x00\x00\x00\x08\xff\xff\xff\xff" * 100)
+        writer.close()
+
+    server = await asyncio.start_server(nonsense, "127.0.0.1", 0)
+    async with server:
+        place = ("127.0.0.1", server.sockets[0].getsockname()[1])
+        none = PostgresCheck(database=Database(place=place, user="x"), lag_max_seconds=1.0)
+        found, why = await look(none, timeout_seconds=TIMEOUT_SECONDS)
+    assert not found
+    assert why
+
+
+async def test_a_server_that_says_nothing_is_a_failure_and_no_more() -> None:
+    """Several rounds, so that what a round leaves behind would show."""
+
+    async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(silence, "127.0.0.1", 0)
+    async with server:
+        place = ("127.0.0.1", server.sockets[0].getsockname()[1])
+        silent = PostgresCheck(database=Database(place=place, user="x"), lag_max_seconds=1.0)
+        async with probing(probe(silent, timeout_seconds=0.2)) as results:
+            await until(lambda: len(results) >= 4)
+    assert {each.reason for each in results} == {"no answer within 0.2 s"}
+    gc.collect()  # what was not closed warns, and warnings are errors
 
 
 async def test_a_replica_without_its_primary_is_not_well() -> None:
