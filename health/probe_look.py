@@ -44,7 +44,7 @@ async def looking(probe: Probe, *, member: str, clock: Clock, tls: ssl.SSLContex
         case DnsCheck() as check:
             yield partial(look_dns, check, Lookup())
         case ExecCheck() as check:
-            yield partial(look_exec, check, site=probe.site, member=member)
+            yield partial(look_exec, check, Aside("probe-exec"), site=probe.site, member=member)
         case FileCheck() as check:
             yield partial(look_file, check, Aside("probe-file"), clock=clock)
         case DiskCheck() as check:
