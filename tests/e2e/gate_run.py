@@ -32,7 +32,7 @@ from tests.e2e.gate_sites import ADDRESSES, CUSTOMERS, MEMBERS, USERS, GateSites
 from tests.e2e.gate_users import PORTS, History, Plan, Users, read_history, session
 from tests.lag import entered
 
-PHOTOS, PAGES = 6, 5
+PHOTOS, PAGES = 3, 5
 GAP_SECONDS_MAX = 15.0
 """A link is silent for three seconds until it ends, a fence then waits for a term of three, a read for two; and the
 machine that has all sites on its two cores may be busy.

@@ -25,7 +25,7 @@ USERS = "users"
 ADDRESSES = {name: f"192.0.2.{number}" for number, name in enumerate((*MEMBERS, USERS), 1)}
 ONE_WAY_SECONDS, LOSS, BITS_PER_SECOND = 0.01, 0.001, 1e9
 TERM_SECONDS = 3.0
-CUSTOMERS = 3
+CUSTOMERS = 8
 NEEDED = ("nginx", "php-fpm8.2")
 """Programs; also root and /dev/net/tun."""
 _STOP_SECONDS = 15.0
