@@ -103,11 +103,14 @@ class GateSites:
 
     def wait_until_well(self, seconds: float = 40.0) -> None:
         """Every member holds every site to be eligible for every group, and has landed all that it knows."""
-        until(self._all_well, f"all sites are eligible: {[self.log(site)[-600:] for site in MEMBERS]}", seconds)
+        try:
+            until(self._all_well, "all sites are eligible", seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {[self.log(site)[-1000:] for site in MEMBERS]}") from None
 
     def _all_well(self) -> bool:
         for site, process in self.members.items():
-            assert process.poll() is None, f"{site} ended: {self.log(site)[-2000:]}"
+            assert process.poll() is None, f"{site} ended"
             found = anycastle("sites", "--json", "--config", self.config, "--site", site)
             if found.status:
                 return False
