@@ -7,6 +7,7 @@ Fenced uploads go through nginx to a member whose only other member is on a line
 
 import argparse
 import contextlib
+import itertools
 import os
 import statistics
 import sys
@@ -43,6 +44,8 @@ class Plan:
     connections: int
     uploads: int
     delays_seconds: tuple[float, ...]
+    congestion: tuple[str, ...] = ("", "reno")
+    """TCP's congestion control between the sites: the machine's own, and one that does not pace."""
 
 
 FULL = Plan(rounds=3, warm_seconds=1, seconds=3, connections=16, uploads=50, delays_seconds=(0.0, 0.02, 0.08))
@@ -162,15 +165,18 @@ def fenced_uploads(plan: Plan) -> list[Row]:
     if os.geteuid() or not Path("/dev/net/tun").exists():
         return [Row(GATED, "fenced 100 KB upload", "p50", "ms", None, "left out: needs root and /dev/net/tun")]
     rows: list[Row] = []
-    for delay in plan.delays_seconds:
+    for delay, congestion in itertools.product(plan.delays_seconds, plan.congestion):
+        if congestion and not delay:
+            continue
+        apart = f"{1e3 * delay:.0f} ms apart" + (f", {congestion}" if congestion else "")
         try:
-            with lag.line({FAR: delay}) as line:
+            with lag.line({FAR: delay}, congestion=congestion) as line:
                 found = _uploads(line, plan)
         except BenchError as error:
-            rows.append(Row(GATED, f"fenced upload, {1e3 * delay:.0f} ms apart", "p50", "ms", None, f"failed: {error}"))
+            rows.append(Row(GATED, f"fenced upload, {apart}", "p50", "ms", None, f"failed: {error}"))
             continue
         for size, times in found.items():
-            case, p50 = f"fenced {size // 1000} KB upload, {1e3 * delay:.0f} ms apart", statistics.median(times)
+            case, p50 = f"fenced {size // 1000} KB upload, {apart}", statistics.median(times)
             rows.append(Row(GATED, case, "p50", "ms", 1e3 * p50))
             rows.append(Row(GATED, case, "p99", "ms", 1e3 * sorted(times)[int(0.99 * (len(times) - 1) + 0.5)]))
             if delay:

@@ -71,11 +71,15 @@ def entered(namespace: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def line(round_trip_seconds: dict[str, float]) -> Iterator[Line]:
-    """By server's address, how long a packet takes to it and back from CLIENT."""
+def line(round_trip_seconds: dict[str, float], *, congestion: str = "") -> Iterator[Line]:
+    """By server's address, how long a packet takes to it and back from CLIENT.
+
+    `congestion`: TCP's congestion control at both ends instead of the machine's own; kernels let new namespaces have
+    `reno`, which never paces, and few others.
+    """
     one_way = {socket.inet_aton(server): seconds / 2 for server, seconds in round_trip_seconds.items()}
-    servers, server_end = _namespace([*round_trip_seconds], f"{CLIENT}/32")
-    clients, client_end = _namespace([CLIENT], "198.18.0.0/24")
+    servers, server_end = _namespace([*round_trip_seconds], f"{CLIENT}/32", congestion)
+    clients, client_end = _namespace([CLIENT], "198.18.0.0/24", congestion)
     over, ending = os.pipe()
     relay = threading.Thread(target=_relay, args=(server_end, client_end, over, one_way))
     relay.start()
@@ -88,7 +92,7 @@ def line(round_trip_seconds: dict[str, float]) -> Iterator[Line]:
             os.close(descriptor)
 
 
-def _namespace(addresses: list[str], route: str) -> tuple[int, int]:
+def _namespace(addresses: list[str], route: str, congestion: str) -> tuple[int, int]:
     """A new namespace with its end of the line: both descriptors."""
     found: list[int] = []
 
@@ -105,6 +109,8 @@ def _namespace(addresses: list[str], route: str) -> tuple[int, int]:
         ]
         for command in commands:
             subprocess.run(["ip", *command.split()], check=True)
+        if congestion:
+            subprocess.run(["sysctl", "-qw", f"net.ipv4.tcp_congestion_control={congestion}"], check=True)
 
     thread = threading.Thread(target=make)
     thread.start()

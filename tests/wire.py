@@ -36,6 +36,8 @@ class Wire:
     delay_seconds: float
     loss: float
     bytes_per_second: float
+    cut: frozenset[tuple[str, str]] = frozenset()
+    """(from, to): between these nothing is carried, one way each."""
     carried: int = 0
     lost: int = 0
     _tuns: dict[int, str] = field(default_factory=dict)
@@ -84,7 +86,8 @@ class Wire:
         there = self._by_address.get(packet[16:20]) if packet[0] >> 4 == 4 else None
         now = time.monotonic()
         begin = max(now, self._free_at.get(host, 0.0))
-        if there is None or begin - now > QUEUE_SECONDS_MAX or self._chance.random() < self.loss:
+        dropped = there is None or (host, there[0]) in self.cut or self._chance.random() < self.loss
+        if there is None or dropped or begin - now > QUEUE_SECONDS_MAX:
             self.lost += 1
             return None
         self.carried += 1
