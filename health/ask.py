@@ -176,13 +176,15 @@ def drain_order(body: bytes) -> DrainOrder:
     return order
 
 
-class _Freeze(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class FreezeOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The JSON body of freeze."""
+
     reason: str
 
 
 def freeze_reason(body: bytes) -> str:
     try:
-        return msgspec.json.decode(body, type=_Freeze).reason
+        return msgspec.json.decode(body, type=FreezeOrder).reason
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise AskError(f'the body cannot be read ({error}): expected {{"reason": "works on the backbone"}}') from error
 

@@ -1,14 +1,12 @@
 """The HTTP face of a member: page, JSON API, event stream, metrics; on TCP for people, on a Unix socket for commands.
 
-Laws: reading changes nothing and costs a bounded amount; what changes state is allowed to whoever may open the Unix
-socket (file permission) and, over TCP, to whoever shows the token in a header, which no foreign page can send. No
-answer loads anything from another host.
+Laws: reading changes nothing and costs a bounded amount; who may do what is decided in `access` alone, by the Unix
+socket's file or by a token in a header, which no foreign page can send; each change that was let in is in `audit`; each
+path is in `openapi`. No answer loads anything from another host.
 """
 
 import asyncio
 import contextlib
-import hmac
-import socket
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,9 +16,14 @@ from aiohttp import web
 
 from anycastle.errors import AnycastleError
 from anycastle.health import ask
+from anycastle.health.access import Access, Caller
 from anycastle.health.ask import Address
+from anycastle.health.audit import SHOWN_MAX, Audit
 from anycastle.health.metrics import CONTENT_TYPE, Exporter
+from anycastle.health.openapi import PATH as OPENAPI_PATH
+from anycastle.health.openapi import document
 from anycastle.health.report import ConflictReport, Snapshot
+from anycastle.health.settings import Scope
 
 EVENT_PAUSE_SECONDS = 0.25
 """At most four pictures a second: faster is unreadable."""
@@ -122,9 +125,9 @@ class DashboardPorts(Protocol):
         ...
 
 
-def make_app(ports: DashboardPorts, *, token: str | None, page: bool = True) -> web.Application:
-    """The whole application; without `token`, changes are possible over a Unix socket only."""
-    dashboard = _Dashboard(ports, token)
+def make_app(ports: DashboardPorts, *, access: Access, audit: Audit, page: bool = True) -> web.Application:
+    """The whole application of one listener."""
+    dashboard = _Dashboard(ports, access, audit)
     app = web.Application(middlewares=[_errors], client_max_size=BODY_BYTES_MAX)
     app.on_response_prepare.append(_secure)
     app.on_shutdown.append(dashboard.close)
@@ -132,46 +135,86 @@ def make_app(ports: DashboardPorts, *, token: str | None, page: bool = True) -> 
         for url, (file, content_type) in PAGE_FILES.items():
             app.router.add_get(url, _static((PAGE / file).read_bytes(), content_type))
     app.router.add_get("/healthz", dashboard.healthz)
-    app.router.add_get("/metrics", dashboard.metrics)
-    api = {
-        "status": dashboard.status,
-        "sites": dashboard.sites,
-        "routes": dashboard.routes,
-        "plan": dashboard.plan,
-        "lag": dashboard.lag,
-        "conflicts": dashboard.conflicts,
-        "where": dashboard.where,
-        "explain": dashboard.explain,
-        "map": dashboard.map,
-        "scrub": dashboard.scrubbing,
+    app.router.add_get(OPENAPI_PATH, _static(msgspec.json.encode(document()), "application/json"))
+    reading = {
+        "/metrics": dashboard.metrics,
+        "/api/v1/status": dashboard.status,
+        "/api/v1/sites": dashboard.sites,
+        "/api/v1/routes": dashboard.routes,
+        "/api/v1/plan": dashboard.plan,
+        "/api/v1/lag": dashboard.lag,
+        "/api/v1/conflicts": dashboard.conflicts,
+        "/api/v1/where": dashboard.where,
+        "/api/v1/explain": dashboard.explain,
+        "/api/v1/map": dashboard.map,
+        "/api/v1/scrub": dashboard.scrubbing,
     }
-    for name, handler in api.items():
-        app.router.add_get(f"/api/v1/{name}", handler)
+    for path, read in reading.items():
+        app.router.add_get(path, dashboard.admitted(Scope.READ, read))
+    app.router.add_get("/api/v1/audit", dashboard.admitted(Scope.ADMIN, dashboard.changes))
     # HEAD of what never ends, or ends when a file lands, has no use.
-    app.router.add_get("/api/v1/wait", dashboard.wait, allow_head=False)
-    app.router.add_get("/api/v1/events", dashboard.events, allow_head=False)
-    changes = {
-        "drain": dashboard.drain,
-        "undrain": dashboard.undrain,
-        "freeze": dashboard.freeze,
-        "thaw": dashboard.thaw,
-        "accept": dashboard.accept,
-        "reload": dashboard.reload,
-        "scrub": dashboard.scrub,
-        "resync": dashboard.resync,
-        "conflict": dashboard.conflict,
+    app.router.add_get("/api/v1/wait", dashboard.admitted(Scope.READ, dashboard.wait), allow_head=False)
+    app.router.add_get("/api/v1/events", dashboard.admitted(Scope.READ, dashboard.events), allow_head=False)
+    changing = {
+        "drain": (Scope.DRAIN, dashboard.drain),
+        "undrain": (Scope.DRAIN, dashboard.undrain),
+        "freeze": (Scope.ROUTES, dashboard.freeze),
+        "thaw": (Scope.ROUTES, dashboard.thaw),
+        "accept": (Scope.ROUTES, dashboard.accept),
+        "reload": (Scope.ADMIN, dashboard.reload),
+        "scrub": (Scope.ADMIN, dashboard.scrub),
+        "resync": (Scope.ADMIN, dashboard.resync),
+        "conflict": (Scope.ADMIN, dashboard.conflict),
     }
-    for name, change in changes.items():
-        app.router.add_post(f"/api/v1/{name}", dashboard.authorised(change))
+    for name, (scope, change) in changing.items():
+        app.router.add_post(f"/api/v1/{name}", dashboard.recorded(name, scope, change))
     return app
 
 
 class _Dashboard:
-    def __init__(self, ports: DashboardPorts, token: str | None) -> None:
+    def __init__(self, ports: DashboardPorts, access: Access, audit: Audit) -> None:
         self._ports = ports
-        self._token = token
+        self._access = access
+        self._audit = audit
         self._exporter = Exporter(ports.status)
         self._long: set[asyncio.Task[Any]] = set()
+
+    # ---- who may -----------------------------------------------------------------------------------------------------
+
+    def admitted(self, scope: Scope, handler: Handler) -> Handler:
+        async def guarded(request: web.Request) -> web.StreamResponse:
+            self._access.admit(request, scope)
+            return await handler(request)
+
+        return guarded
+
+    def recorded(self, name: str, scope: Scope, handler: Handler) -> Handler:
+        async def guarded(request: web.Request) -> web.StreamResponse:
+            caller = self._access.admit(request, scope)
+            order = (await request.read()).decode("utf-8", "backslashreplace")
+            return await self._recording(caller, name, order, handler(request))
+
+        return guarded
+
+    async def _recording(
+        self, caller: Caller, name: str, order: str, answer: Awaitable[web.StreamResponse]
+    ) -> web.StreamResponse:
+        outcome = "broken off: who asked has gone"
+        try:
+            response = await answer
+            outcome = "done"
+        except AnycastleError as error:
+            outcome = f"refused: {error}"
+            raise
+        except web.HTTPException as error:
+            outcome = f"refused: {error.text or error.reason}"
+            raise
+        except Exception as error:
+            outcome = f"failed: {error!r}"
+            raise
+        finally:
+            self._audit.record(caller, name, order, outcome)
+        return response
 
     # ---- reading ---------------------------------------------------------------------------------------------------
 
@@ -226,6 +269,10 @@ class _Dashboard:
         ask.parameters(request)
         return _json(self._ports.scrubbing())
 
+    async def changes(self, request: web.Request) -> web.Response:
+        limit = ask.page_limit(ask.parameters(request, "limit"), SHOWN_MAX)
+        return _json({"changes": await asyncio.to_thread(self._audit.newest, limit)})
+
     async def wait(self, request: web.Request) -> web.Response:
         found = ask.parameters(request, "path", "sites", "timeout")
         place = ask.place(found)
@@ -260,25 +307,6 @@ class _Dashboard:
                     await self._ports.changed(status.generation)
 
     # ---- changing --------------------------------------------------------------------------------------------------
-
-    def authorised(self, handler: Handler) -> Handler:
-        async def guarded(request: web.Request) -> web.StreamResponse:
-            refusal = self._refusal(request)
-            return refusal if refusal is not None else await handler(request)
-
-        return guarded
-
-    def _refusal(self, request: web.Request) -> web.Response | None:
-        if _over_unix_socket(request):
-            return None
-        if self._token is None:
-            return _error(
-                403, "changes are refused over TCP: expected a token in the configuration, or the Unix socket"
-            )
-        shown = request.headers.get("Authorization", "")
-        if hmac.compare_digest(shown.encode("utf-8", "surrogateescape"), f"Bearer {self._token}".encode()):
-            return None
-        return _error(401, "not authorised: expected the header Authorization: Bearer with the configured token")
 
     async def drain(self, request: web.Request) -> web.Response:
         order = ask.drain_order(await request.read())
@@ -332,12 +360,6 @@ class _Dashboard:
             task.cancel()
 
 
-def _over_unix_socket(request: web.Request) -> bool:
-    transport = request.transport
-    connection = transport.get_extra_info("socket") if transport is not None else None
-    return connection is not None and connection.family == socket.AF_UNIX
-
-
 def _static(body: bytes, content_type: str) -> Handler:
     async def serve(request: web.Request) -> web.Response:
         return web.Response(body=body, content_type=content_type, charset="utf-8")
@@ -362,7 +384,7 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return _error(400, str(error))
     except web.HTTPException as error:
         refusal = _error(error.status, (error.text or error.reason).splitlines()[0])
-        for name in ("Allow", "Retry-After"):
+        for name in ("Allow", "Retry-After", "WWW-Authenticate"):
             if name in error.headers:
                 refusal.headers[name] = error.headers[name]
         return refusal

@@ -1,5 +1,6 @@
 """What an operator may say about probes: checked and typed by `anycastle.config`."""
 
+import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -173,3 +174,39 @@ class HealthSettings:
     """Probes under way that answered in time at their last round; and as many that did not."""
     requires: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Group -> names of probes of this member's own site, all of which must be UP for users to be sent here for it."""
+
+
+class Reading(enum.Enum):
+    """Who may look at a member over TCP."""
+
+    OPEN = "open"
+    TOKEN = "token"
+    """Who shows a token, and who connects over loopback."""
+
+
+class Scope(enum.Enum):
+    """What a token of the API allows."""
+
+    READ = "read"
+    """To look, where looking needs a token."""
+    DRAIN = "drain"
+    """drain and undrain."""
+    ROUTES = "routes"
+    """freeze, thaw and accept."""
+    ADMIN = "admin"
+    """Everything, the list of changes too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """One line of a token file; the token itself is forgotten when it was read."""
+
+    name: str
+    """Stands in the list of changes as who did it."""
+    scopes: frozenset[Scope]
+    digest: bytes
+    """SHA-256 of the token: of one length, whatever the token's."""
+
+    def allows(self, scope: Scope) -> bool:
+        """Every token may read."""
+        return scope is Scope.READ or scope in self.scopes or Scope.ADMIN in self.scopes

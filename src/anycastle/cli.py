@@ -6,6 +6,7 @@ is exit status 1; `--json` prints the API's answer as it is.
 
 import argparse
 import asyncio
+import json
 import logging
 import sys
 from collections.abc import Coroutine
@@ -65,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
         ("reload", commands.reload, "read zones, names and geography anew, all or nothing"),
     ):
         add(name, run, help)
+    audit = add("audit", commands.audit, "the changes that were asked for at this member: who, what, from where, when")
+    audit.add_argument("--limit", type=int, default=50, metavar="N", help="the newest N, default 50")
     routes = add("routes", commands.routes, "BGP sessions and routes: wanted, acknowledged, why")
     instead = routes.add_mutually_exclusive_group()
     instead.add_argument(
@@ -110,6 +113,8 @@ def _parser() -> argparse.ArgumentParser:
     conflicts.add_argument("--keep", choices=("current", "theirs"), help="resolve: which version stays")
     resync = add("resync", commands.resync, "compare what a member holds with what the others have")
     resync.add_argument("group", nargs="?", default="*", metavar="GROUP", help="default: all")
+    help = "print the API's OpenAPI document"
+    commands_of.add_parser("openapi", help=help, description=help).set_defaults(run=_openapi)
     help = "health probes to routes, and nothing else: instead of `exabgp healthcheck`"
     announce = commands_of.add_parser("announce", help=help, description=help)
     add_flags(announce)
@@ -170,6 +175,13 @@ def _announce(options: argparse.Namespace) -> int:
         return 0
     _log_to_stderr()
     return _run(announce(settings, SystemClock()))
+
+
+def _openapi(options: argparse.Namespace) -> int:
+    from anycastle.health.openapi import document
+
+    print(json.dumps(document(), indent=2, ensure_ascii=False))
+    return 0
 
 
 def _log_to_stderr() -> None:

@@ -246,6 +246,18 @@ def _fetch_kept(answer: Json, to: Path | None) -> int:
     return 0
 
 
+def audit(options: argparse.Namespace) -> int:
+    answer = ask(options, "audit", {"limit": str(options.limit)})
+    if _as_json(options, answer):
+        return 0
+    rows = [(c["at"], c["who"], c["origin"], c["what"], c["order"], c["outcome"]) for c in answer["changes"]]
+    if rows:
+        _show("changes", ("at", "who", "from", "what", "order", "outcome"), rows)
+    else:
+        print("no change was asked for")
+    return 0
+
+
 def where(options: argparse.Namespace) -> int:
     answer = ask(options, "where", {"path": options.place})
     if not _as_json(options, answer):

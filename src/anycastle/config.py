@@ -27,9 +27,10 @@ from anycastle.config_parts import (
 from anycastle.config_probes import counting, located
 from anycastle.config_read import ConfigError, Fault, Faults, NamedFile, Table, read_toml
 from anycastle.config_routes import RoutePart, check_routes, read_route
+from anycastle.config_tokens import TokenFault, read_tokens
 from anycastle.config_zones import KeyPart, read_keys, read_zone
 from anycastle.dns.settings import DnsSettings, GeoSettings, SteeredName, SteeredSite, TsigKey, ZoneFile
-from anycastle.health.settings import HealthSettings
+from anycastle.health.settings import HealthSettings, Reading
 from anycastle.replicator.settings import (
     CertificateFiles,
     EdgeSettings,
@@ -45,7 +46,6 @@ __all__ = ["Config", "ConfigError", "DashboardSettings", "MemberConfig", "load_c
 
 CONTROL_SOCKET = "control.sock"
 """In `state_dir`; whoever may open it may command the member."""
-_TOKEN = re.compile(r"[!-~]{16,}"), "at least 16 printable ASCII characters without spaces"
 _COOKIE_SECRETS = (
     re.compile(r"[0-9A-Fa-f]{32}(\s+[0-9A-Fa-f]{32})*"),
     "lines of 32 hexadecimal digits, the one that signs first",
@@ -67,8 +67,9 @@ class DashboardSettings:
     """Where a member shows itself over TCP; the commands always use the Unix socket in `state_dir`."""
 
     listen: tuple[str, int]
-    token: str | None
-    """Changes over TCP need it; None allows reading only."""
+    token_file: Path | None
+    """Changes over TCP need a token from it; None allows reading only. Read again whenever it changes."""
+    reading: Reading = Reading.OPEN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -340,10 +341,16 @@ class Config:
         return replace(peer, md5=self._secret(md5_file, member, *_MD5_KEY, faults))
 
     def _dashboard(self, member: str, local: LocalPart, faults: list[Fault]) -> DashboardSettings | None:
-        if local.dashboard_listen is None:
+        part = local.dashboard
+        if part.listen is None:
             return None
-        token = self._secret(local.token_file, member, *_TOKEN, faults)
-        return DashboardSettings(listen=local.dashboard_listen, token=token)
+        file = self._path(part.token_file.name, member) if part.token_file else None
+        if file is not None and part.token_file is not None:
+            try:
+                read_tokens(file)
+            except TokenFault as fault:
+                faults.append(part.token_file.fault(str(fault)))
+        return DashboardSettings(listen=part.listen, token_file=file, reading=part.reading)
 
     def _secret(
         self, named: NamedFile | None, member: str, form: re.Pattern[str], expected: str, faults: list[Fault]

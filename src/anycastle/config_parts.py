@@ -15,7 +15,7 @@ from anycastle.config_probes import read_probes
 from anycastle.config_read import Expected, NamedFile, Table
 from anycastle.config_routes import BgpPart, read_bgp
 from anycastle.dns.settings import NoneEligible, Policy, SteeredName
-from anycastle.health.settings import Probe
+from anycastle.health.settings import Probe, Reading
 from anycastle.replicator.settings import RETENTION_SECONDS, HourRate, Isolated
 
 _NOWHERE = ("0.0.0.0", 1)
@@ -55,15 +55,14 @@ class LocalPart:
     body_rate: int | None
     body_rate_hours: tuple[HourRate, ...]
     compress: bool
-    dashboard_listen: tuple[str, int] | None
-    token_file: NamedFile | None
+    dashboard: "DashboardPart"
 
     @classmethod
     def read(cls, table: Table) -> "LocalPart":
         link = table.need("link", v.endpoint, _NOWHERE, '"ams.example.net:7400"')
         any_address = ("0.0.0.0", link[1])
         source = table.take("link_source", v.address, None)
-        dashboard_listen, token_file = _read_dashboard(table.table("dashboard"))
+        dashboard = DashboardPart.read(table.table("dashboard"))
         return cls(
             state_dir=table.take("state_dir", v.text, "/var/lib/anycastle"),
             link=link,
@@ -72,18 +71,30 @@ class LocalPart:
             body_rate=table.take("body_rate", v.bytes_per_second, None),
             body_rate_hours=table.take("body_rate_hours", _rate_hours, ()),
             compress=table.take("compress", v.boolean, True),
-            dashboard_listen=dashboard_listen,
-            token_file=token_file,
+            dashboard=dashboard,
         )
 
 
-def _read_dashboard(table: Table) -> tuple[tuple[str, int] | None, NamedFile | None]:
-    listen = table.take("listen", v.listener, None)
-    token_file = table.named_file("token_file", v.text)
-    table.done(("listen", "token_file"))
-    if listen is not None and token_file is None and not ipaddress.ip_address(listen[0]).is_loopback:
-        table.warn("listen", f"{listen[0]} is not a loopback address: whoever reaches it may read without a token")
-    return listen, token_file
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DashboardPart:
+    """`dashboard` of a member."""
+
+    listen: tuple[str, int] | None
+    token_file: NamedFile | None
+    reading: Reading
+
+    @classmethod
+    def read(cls, table: Table) -> "DashboardPart":
+        listen = table.take("listen", v.listener, None)
+        token_file = table.named_file("token_file", v.text)
+        reading = table.take("reading", v.one_of(Reading), Reading.OPEN)
+        table.done(("listen", "token_file", "reading"))
+        remote = listen is not None and not ipaddress.ip_address(listen[0]).is_loopback
+        if listen is not None and remote and reading is Reading.OPEN:
+            table.warn("listen", f"{listen[0]} is not a loopback address: whoever reaches it may read without a token")
+        if reading is Reading.TOKEN and token_file is None:
+            table.fault("reading", "is by token, and there is none: expected a token_file too")
+        return cls(listen=listen, token_file=token_file, reading=reading)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -280,15 +280,18 @@ class Ports:
         log.info("event=reload needs_restart=%s", ",".join(restart) or "-")
         return {"reloaded": ["zones", "names", "geo"], "needs_restart": restart, "warnings": list(warnings)}
 
-    async def reload_or_log(self) -> None:
-        """For SIGHUP, where nobody waits for the answer."""
+    async def reload_or_log(self) -> str:
+        """For SIGHUP, where nobody waits for the answer. The first line of a refusal, or empty."""
         try:
             await self.reload()
         except ConfigError as error:
             for fault in error.faults:
                 log.error("event=reload-refused reason=%s", fault)
+            return str(error.faults[0])
         except AnycastleError as error:
             log.error("event=reload-refused reason=%s", error)
+            return str(error).partition("\n")[0]
+        return ""
 
     def _zones(self) -> tuple[ZoneReport, ...]:
         tables = self._member.tables

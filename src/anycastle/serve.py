@@ -10,8 +10,15 @@ from aiohttp import web
 from anycastle.app import StartError, prepare
 from anycastle.clock import Clock
 from anycastle.config import Config, MemberConfig, short_path
+from anycastle.config_tokens import read_tokens
+from anycastle.health.access import Access, Caller
+from anycastle.health.audit import Audit
 from anycastle.health.dashboard import make_app
 from anycastle.ports import Ports
+
+AUDIT_FILE = "audit.log"
+"""In `state_dir`."""
+_SIGNAL = Caller("whoever may send signals", "SIGHUP")
 
 
 async def serve(config: Config, settings: MemberConfig, clock: Clock) -> None:
@@ -23,26 +30,28 @@ async def serve(config: Config, settings: MemberConfig, clock: Clock) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, member.stop)
         loop.add_signal_handler(signal.SIGHUP, reload.set)
-        async with _face(ports, settings), asyncio.TaskGroup() as tasks:
-            reloading = tasks.create_task(_reload(ports, reload))
+        audit = Audit(settings.state_dir / AUDIT_FILE, clock)
+        async with _face(ports, settings, audit), asyncio.TaskGroup() as tasks:
+            reloading = tasks.create_task(_reload(ports, reload, audit))
             await member.run()
             reloading.cancel()
 
 
-async def _reload(ports: Ports, wanted: asyncio.Event) -> None:
+async def _reload(ports: Ports, wanted: asyncio.Event, audit: Audit) -> None:
     """One after the other; signals that come meanwhile ask for one more."""
     while True:
         await wanted.wait()
         wanted.clear()
-        await ports.reload_or_log()
+        refusal = await ports.reload_or_log()
+        audit.record(_SIGNAL, "reload", "", f"refused: {refusal}" if refusal else "done")
 
 
 @contextlib.asynccontextmanager
-async def _face(ports: Ports, settings: MemberConfig) -> AsyncIterator[None]:
+async def _face(ports: Ports, settings: MemberConfig, audit: Audit) -> AsyncIterator[None]:
     """The Unix socket for commands, and the dashboard where configured."""
     async with contextlib.AsyncExitStack() as undo:
         path = settings.control_socket
-        unix = await _runner(undo, make_app(ports, token=None))
+        unix = await _runner(undo, make_app(ports, access=Access(None, read_tokens), audit=audit))
         try:
             path.unlink(missing_ok=True)  # of a run that was killed: the ledger is ours, so nobody listens there
             undo.callback(path.unlink, missing_ok=True)  # commands find a member by its socket
@@ -53,7 +62,8 @@ async def _face(ports: Ports, settings: MemberConfig) -> AsyncIterator[None]:
             raise StartError(f"cannot listen for commands on {path}: {error.strerror or error}") from error
         if settings.dashboard is not None:
             host, port = settings.dashboard.listen
-            tcp = await _runner(undo, make_app(ports, token=settings.dashboard.token))
+            access = Access(settings.dashboard.token_file, read_tokens, settings.dashboard.reading)
+            tcp = await _runner(undo, make_app(ports, access=access, audit=audit))
             try:
                 await web.TCPSite(tcp, host, port).start()
             except OSError as error:

@@ -190,7 +190,7 @@ def test_certificates_of_others_are_refused(two: Members) -> None:
 
 
 def test_secrets_are_looked_for_only_where_they_are_used() -> None:
-    dashboard = 'dashboard = { listen = "192.0.2.1:9080", token_file = "{site}.token" }'
+    dashboard = 'dashboard = { listen = "192.0.2.1:9080", token_file = "{site}.token", reading = "token" }'
     with prepared("ams", "nyc", site_more=BGP) as two:
         two.configure(
             "\n".join(dashboard if line.startswith("dashboard = ") else line for line in two.text.splitlines())

@@ -164,6 +164,20 @@ def test_explain_is_what_the_nameserver_answers(three: Members) -> None:
     assert "NXDOMAIN" in three.run("explain", "none.example.com", "--type", "AAAA").out
 
 
+def test_audit_tells_who_changed_what(three: Members) -> None:
+    three.run("freeze", "--reason", "nobody announces here", site="nyc")
+    (newest,) = three.run("audit", "--json", "--limit", "1", site="nyc").json["changes"]
+    assert (newest["what"], newest["order"]) == ("freeze", '{"reason": "nobody announces here"}')
+    assert newest["who"].startswith("user ")
+    assert newest["outcome"].startswith("refused: nyc announces no routes")
+    shown = three.run("audit", site="nyc").out
+    assert all(newest[key] in shown for key in ("at", "who", "origin", "what"))
+    assert (
+        three.run("audit", "--limit", "0", site="nyc").err
+        == "anycastle: limit is '0': expected a number from 1 to 1000\n"
+    )
+
+
 def test_conflicts_when_there_are_none(three: Members) -> None:
     assert three.run("conflicts").out == "no conflicts\n"
     assert three.run("conflicts", "--json").json == {"conflicts": []}

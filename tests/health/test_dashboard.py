@@ -1,6 +1,8 @@
 """The HTTP face against a real server: who may do what, what bad questions get, and the event stream."""
 
 import asyncio
+import shutil
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,20 +13,33 @@ import msgspec
 import pytest
 from aiohttp import web
 
+from anycastle.clock import SystemClock
+from anycastle.config_tokens import read_tokens
+from anycastle.health.access import Access
+from anycastle.health.audit import Audit
 from anycastle.health.dashboard import make_app
 from anycastle.health.report import Snapshot
 from anycastle.health.view import ALL_GROUPS, Health
 from tests.health.picture import Ports, site
 
-TOKEN = {"Authorization": "Bearer s3cret"}
+SECRET = "s3cret-of-sixteen"
+TOKEN = {"Authorization": f"Bearer {SECRET}"}
+
+
+def app_of(ports: Ports, folder: Path, *, token: str | None = SECRET) -> web.Application:
+    if token is not None:
+        (folder / "tokens").write_text(token)
+    access = Access(folder / "tokens" if token is not None else None, read_tokens)
+    return make_app(ports, access=access, audit=Audit(folder / "audit.log", SystemClock()))
 
 
 @asynccontextmanager
 async def served(
-    ports: Ports, *, token: str | None = "s3cret", unix: Path | None = None
+    ports: Ports, *, token: str | None = SECRET, unix: Path | None = None
 ) -> AsyncIterator[aiohttp.ClientSession]:
     """A session whose URLs are relative to the running dashboard."""
-    runner = web.AppRunner(make_app(ports, token=token), shutdown_timeout=2.0, access_log=None)
+    folder = Path(tempfile.mkdtemp(prefix="ac-"))
+    runner = web.AppRunner(app_of(ports, folder, token=token), shutdown_timeout=2.0, access_log=None)
     await runner.setup()
     try:
         if unix is not None:
@@ -39,6 +54,7 @@ async def served(
             yield session
     finally:
         await runner.cleanup()
+        shutil.rmtree(folder)
 
 
 async def get(session: aiohttp.ClientSession, url: str, *, status: int = 200) -> Any:
@@ -131,8 +147,8 @@ async def test_changes_need_the_token(url: str) -> None:
         for headers in (
             {},
             {"Authorization": "Bearer wrong"},
-            {"Authorization": "Basic s3cret"},
-            {"Authorization": "s3cret"},
+            {"Authorization": f"Basic {SECRET}"},
+            {"Authorization": SECRET},
         ):
             refused = await post(session, url, {"site": "ams"}, status=401, headers=headers)
             assert "expected the header Authorization: Bearer" in refused["error"]
@@ -296,9 +312,9 @@ async def test_streams_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
         assert refused == {"error": "more than 1 long requests: expected fewer"}
 
 
-async def test_the_server_ends_although_somebody_listens() -> None:
+async def test_the_server_ends_although_somebody_listens(tmp_path: Path) -> None:
     loop = asyncio.get_running_loop()
-    app = make_app(Ports(), token=None)
+    app = app_of(Ports(), tmp_path)
     runner = web.AppRunner(app, shutdown_timeout=5.0, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from anycastle.clock import SystemClock
+from anycastle.config_tokens import read_tokens
+from anycastle.health.access import Access
+from anycastle.health.audit import Audit
 from anycastle.health.dashboard import make_app
 from anycastle.health.view import Health
 from tests.health.browser import Page, opened
@@ -20,7 +24,11 @@ HOSTILE = "<img src=x onerror='document.title=1'>"
 
 @asynccontextmanager
 async def shown(ports: Ports, profile: Path, *, dark: bool = False) -> AsyncIterator[tuple[Page, web.AppRunner]]:
-    runner = web.AppRunner(make_app(ports, token=None), shutdown_timeout=1.0, access_log=None)
+    runner = web.AppRunner(
+        make_app(ports, access=Access(None, read_tokens), audit=Audit(profile / "audit", SystemClock())),
+        shutdown_timeout=1.0,
+        access_log=None,
+    )
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
