@@ -47,6 +47,10 @@ SHUTDOWN_SECONDS = 1.0
 """For requests that were not done when the time to finish was over."""
 
 
+GIVEN = ("serve", "write", "forward", "refuse", "fault")
+"""What becomes of requests: counted from zero, so that the first of a kind is seen as an increase."""
+
+
 class EdgeError(AnycastleError):
     """The edge's listener cannot be had as configured."""
 
@@ -102,6 +106,7 @@ class Edge:
     def counters(self) -> dict[str, int]:
         """For metrics: what only grows."""
         return {
+            **dict.fromkeys(GIVEN, 0),
             **self._answers.given,
             **{f"reason_{reason}": count for reason, count in self._answers.reasons.items()},
             "round_trips": self.round_trips.sampled,

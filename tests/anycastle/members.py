@@ -218,7 +218,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def members(*names: str, more: str = "", site_more: str = "", tls: Path | None = None) -> Members:
+def members(*names: str, more: str = "", site_more: str = "", face: bool = False) -> Members:
     """A configuration and everything it names; nothing runs yet. `close` and `remove` are the caller's."""
     folder = Path(tempfile.mkdtemp(prefix="ac-"))
     sites = {name: Site(name, *(free_port(ADDRESS) for _ in range(5))) for name in names}
@@ -230,6 +230,11 @@ def members(*names: str, more: str = "", site_more: str = "", tls: Path | None =
         (folder / "content" / name).mkdir(parents=True)
     made = Members(folder, sites, "")
     made.configure("\n".join([_top(names), *(_site(site, site_more) for site in sites.values()), _rest(more)]))
+    if face:  # all that an edge can listen on
+        for site in sites.values():
+            listen = f'edge = {{ listen = ["{ADDRESS}:{site.edge}"]'
+            tls = f'tls_listen = ["{ADDRESS}:{free_port(ADDRESS)}"]'
+            made.change(listen, f'{listen}, {tls}, verdict = {{ socket = "{folder}/{site.name}.verdict" }}')
     return made
 
 
@@ -277,9 +282,9 @@ networks = "networks.csv"
 
 
 @contextlib.contextmanager
-def running(*names: str, more: str = "", site_more: str = "") -> Iterator[Members]:
+def running(*names: str, more: str = "", site_more: str = "", face: bool = False) -> Iterator[Members]:
     """Members that run, their applications included, all eligible for everybody."""
-    made = members(*names, more=more, site_more=site_more)
+    made = members(*names, more=more, site_more=site_more, face=face)
     try:
         made.start_applications()
         for name in names:
