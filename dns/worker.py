@@ -21,6 +21,7 @@ from anycastle.dns.decider import Decider
 from anycastle.dns.frame import FrameBuffer, Kind, Report, Setup, encode_frame
 from anycastle.dns.limit import Verdict
 from anycastle.dns.respond import has_valid_cookie, new_counters, respond, respond_truncated
+from anycastle.dns.rights import give_up
 from anycastle.dns.secondary import COUNTERS as SECONDARY_COUNTERS
 from anycastle.dns.secondary import concerns, respond_secondary
 from anycastle.dns.stream import Streams
@@ -316,6 +317,7 @@ def main() -> None:
     """The process."""
     # A terminal's Ctrl-C reaches the whole process group; the control process decides when we end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    give_up()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     if not IS_COMPILED:
         _log.warning("the compiled answer path is not built: answers cost more CPU (docs/dns.md)")

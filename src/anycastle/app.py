@@ -100,6 +100,8 @@ class Member:
         self._serving: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._stop = asyncio.Event()
+        self.ready = asyncio.Event()
+        """Set when users are served."""
 
         replica = settings.replica
         content = settings.member in replica.sites
@@ -238,6 +240,7 @@ class Member:
         ]
         if await self._unless_stopped(self._begin(tasks, outer, background)):
             log.info("member=%s event=ready", self.settings.member)
+            self.ready.set()
             await self._stop.wait()
         log.info("member=%s event=stopping", self.settings.member)
         await self._withdraw()

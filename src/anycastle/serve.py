@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from anycastle.app import StartError, prepare
+from anycastle.app import Member, StartError, prepare
 from anycastle.clock import Clock
 from anycastle.config import Config, MemberConfig, short_path
 from anycastle.config_tokens import read_tokens
 from anycastle.health.access import Access, Caller
 from anycastle.health.audit import Audit
 from anycastle.health.dashboard import make_app
+from anycastle.notify import Notifier
 from anycastle.ports import Ports
 
 AUDIT_FILE = "audit.log"
@@ -23,26 +24,48 @@ _SIGNAL = Caller("whoever may send signals", "SIGHUP")
 
 async def serve(config: Config, settings: MemberConfig, clock: Clock) -> None:
     """Until SIGTERM or SIGINT; SIGHUP reloads. Raises AnycastleError, with nothing begun, when it cannot start."""
+    notifier = Notifier()
     with prepare(config, settings, clock) as member:
         ports = Ports(member)
         reload = asyncio.Event()
         loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            notifier.stopping()
+            member.stop()
+
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, member.stop)
+            loop.add_signal_handler(number, stop)
         loop.add_signal_handler(signal.SIGHUP, reload.set)
         audit = Audit(settings.state_dir / AUDIT_FILE, clock)
         async with _face(ports, settings, audit), asyncio.TaskGroup() as tasks:
-            reloading = tasks.create_task(_reload(ports, reload, audit))
+            beside = (
+                tasks.create_task(_tell(member, notifier)),
+                tasks.create_task(_reload(ports, reload, audit, member, notifier)),
+            )
             await member.run()
-            reloading.cancel()
+            for task in beside:
+                task.cancel()
 
 
-async def _reload(ports: Ports, wanted: asyncio.Event, audit: Audit) -> None:
+async def _tell(member: Member, notifier: Notifier) -> None:
+    """The service manager hears when users are served, and that the loop lives."""
+    await member.ready.wait()
+    notifier.ready(f"member {member.settings.member} serves")
+    await notifier.watch()
+
+
+async def _reload(ports: Ports, wanted: asyncio.Event, audit: Audit, member: Member, notifier: Notifier) -> None:
     """One after the other; signals that come meanwhile ask for one more."""
+    await member.ready.wait()
     while True:
         await wanted.wait()
         wanted.clear()
+        notifier.reloading()
         refusal = await ports.reload_or_log()
+        notifier.ready(
+            f"the last reload was refused: {refusal}" if refusal else f"member {member.settings.member} serves"
+        )
         audit.record(_SIGNAL, "reload", "", f"refused: {refusal}" if refusal else "done")
 
 

@@ -90,6 +90,10 @@ class Members:
     text: str
     processes: dict[str, subprocess.Popen[bytes]] = dataclasses.field(default_factory=dict)
     applications: list[ThreadingHTTPServer] = dataclasses.field(default_factory=list)
+    before: tuple[str, ...] = ()
+    """Words that the command line of each member begins with, such as those of setpriv."""
+    environment: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Beside that of the test."""
 
     @property
     def config(self) -> Path:
@@ -108,8 +112,21 @@ class Members:
 
     def start(self, site: str) -> subprocess.Popen[bytes]:
         log = (self.folder / f"{site}.log").open("ab")
-        command = [sys.executable, "-m", "anycastle.cli", "serve", "--config", self.config, "--site", site]
-        self.processes[site] = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        command = [
+            *self.before,
+            sys.executable,
+            "-m",
+            "anycastle.cli",
+            "serve",
+            "--config",
+            self.config,
+            "--site",
+            site,
+        ]
+        environment = os.environ | self.environment
+        self.processes[site] = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
+        )
         log.close()
         return self.processes[site]
 

@@ -1,4 +1,4 @@
-"""The alert rules, judged by Prometheus' own tool: they are well formed, fire on what they are for, and else are silent."""
+"""The alert rules, judged by Prometheus' own tool: well formed, firing on what they are for, and else silent."""
 
 import re
 import shutil
