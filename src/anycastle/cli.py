@@ -12,7 +12,7 @@ import sys
 from collections.abc import Coroutine
 from pathlib import Path
 
-from anycastle import __version__, commands
+from anycastle import __version__, commands, init
 from anycastle.announce_config import add_flags, from_flags, load, refuse_mixture
 from anycastle.clock import SystemClock
 from anycastle.config import Config, ConfigError, load_config
@@ -59,6 +59,14 @@ def _parser() -> argparse.ArgumentParser:
         help="set a damaged ledger aside first, and take the journal back from the other members; all must be up",
     )
     add("check", _check, "say everything that is wrong with the configuration", asks=False)
+    doctor = add(
+        "doctor", _doctor, "what of this machine, its disks, rights, ports and neighbours is amiss", asks=False
+    )
+    doctor.add_argument("--json", action="store_true", help="print one object")
+    help = "write a first configuration, from five answers"
+    first = commands_of.add_parser("init", help=help, description=help)
+    init.add_flags(first)
+    first.set_defaults(run=init.init)
     for name, run, help in (
         ("status", commands.status, "the member, its sites, links and routes"),
         ("sites", commands.sites, "every site: health, currency, what is withheld and why"),
@@ -126,9 +134,9 @@ def _parser() -> argparse.ArgumentParser:
 def _add_pki(commands_of: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     pki = commands_of.add_parser("pki", help="make the authority and the members' certificates")
     verbs = pki.add_subparsers(required=True, metavar="VERB")
-    init = verbs.add_parser("init", help="make the cluster's certificate authority")
-    init.add_argument("folder", type=Path, metavar="FOLDER", help="where ca.pem and ca.key are put")
-    init.set_defaults(run=commands.pki_init)
+    first = verbs.add_parser("init", help="make the cluster's certificate authority")
+    first.add_argument("folder", type=Path, metavar="FOLDER", help="where ca.pem and ca.key are put")
+    first.set_defaults(run=commands.pki_init)
     issue = verbs.add_parser("issue", help="make a member's key and certificate")
     issue.add_argument("folder", type=Path, metavar="FOLDER", help="the authority's; MEMBER.pem and .key are put there")
     issue.add_argument("member", metavar="MEMBER", help="a name in cluster.members")
@@ -175,6 +183,12 @@ def _announce(options: argparse.Namespace) -> int:
         return 0
     _log_to_stderr()
     return _run(announce(settings, SystemClock()))
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from anycastle.doctor import doctor
+
+    return doctor(options)
 
 
 def _openapi(options: argparse.Namespace) -> int:
