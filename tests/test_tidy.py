@@ -12,7 +12,7 @@ TOP = ROOT / "src" / "anycastle"
 LAYERS = (
     *("errors", "clock", "config_read", "config_values", "config_prefixes", "config_routes", "config_edge"),
     "config_probes",
-    *("config_parts", "config_tokens", "config_zones", "config"),
+    *("config_parts", "config_tokens", "config_log", "config_zones", "config"),
 )
 """Modules of src/anycastle below the composition; `app` and what follows may import every part."""
 SHARED = {"anycastle.errors", "anycastle.clock", "anycastle.health.view"}

@@ -7,7 +7,6 @@ is exit status 1; `--json` prints the API's answer as it is.
 import argparse
 import asyncio
 import json
-import logging
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -16,7 +15,9 @@ from anycastle import __version__, commands, init
 from anycastle.announce_config import add_flags, from_flags, load, refuse_mixture
 from anycastle.clock import SystemClock
 from anycastle.config import Config, ConfigError, load_config
+from anycastle.config_log import LogSettings
 from anycastle.errors import AnycastleError
+from anycastle.log import log_to_stderr
 from anycastle.roster import next_step
 
 DEFAULT_CONFIG = "/etc/anycastle/anycastle.toml"
@@ -67,8 +68,10 @@ def _parser() -> argparse.ArgumentParser:
     first = commands_of.add_parser("init", help=help, description=help)
     init.add_flags(first)
     first.set_defaults(run=init.init)
+    status = add("status", commands.status, "the member, its sites, links and routes")
+    help = "show it anew every so many seconds (1), until Ctrl-C"
+    status.add_argument("--watch", type=float, nargs="?", const=1.0, metavar="SECONDS", help=help)
     for name, run, help in (
-        ("status", commands.status, "the member, its sites, links and routes"),
         ("sites", commands.sites, "every site: health, currency, what is withheld and why"),
         ("lag", commands.lag, "replication: origin × site, and what is in flight"),
         ("reload", commands.reload, "read zones, names and geography anew, all or nothing"),
@@ -166,7 +169,7 @@ def _serve(options: argparse.Namespace) -> int:
         return 2
     if options.rebuild_ledger and (aside := set_aside(settings.state_dir / "ledger.sqlite")):
         print(f"the damaged ledger is now {aside}", file=sys.stderr)
-    _log_to_stderr()
+    log_to_stderr(config.log, SystemClock())
     return _run(serve(config, settings, SystemClock()))
 
 
@@ -181,7 +184,7 @@ def _announce(options: argparse.Namespace) -> int:
         what = f"{len(settings.bgp.rules)} routes, {len(settings.health.probes)} probes"
         print(f"right ({what}, {len(settings.bgp.peers)} routers)")
         return 0
-    _log_to_stderr()
+    log_to_stderr(LogSettings(), SystemClock())
     return _run(announce(settings, SystemClock()))
 
 
@@ -196,12 +199,6 @@ def _openapi(options: argparse.Namespace) -> int:
 
     print(json.dumps(document(), indent=2, ensure_ascii=False))
     return 0
-
-
-def _log_to_stderr() -> None:
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s level=%(levelname)s logger=%(name)s %(message)s"
-    )
 
 
 def _run(program: Coroutine[None, None, None]) -> int:

@@ -5,6 +5,8 @@ Law: a command decides nothing; it asks over the Unix socket in `state_dir` and 
 
 import argparse
 import asyncio
+import contextlib
+import io
 import json
 import os
 import sys
@@ -24,6 +26,7 @@ from anycastle.errors import AnycastleError
 from anycastle.replicator import certificate, pki
 
 ANSWER_SECONDS_MAX = 10.0
+WATCH_SECONDS_MIN, WATCH_SECONDS_MAX = 0.2, 3600.0
 LOOK_SECONDS = 0.3
 """Between two looks at what is under way."""
 Json = dict[str, Any]
@@ -113,6 +116,36 @@ def _reason(error: aiohttp.ClientError | OSError) -> str:
 
 
 def status(options: argparse.Namespace) -> int:
+    if options.watch is None:
+        return _status(options)
+    if not WATCH_SECONDS_MIN <= options.watch <= WATCH_SECONDS_MAX:
+        raise CommandError(
+            f"--watch is {options.watch:g}: expected {WATCH_SECONDS_MIN} to {WATCH_SECONDS_MAX:g} seconds"
+        )
+    while True:
+        print(_frame(options), end="", flush=True)
+        time.sleep(options.watch)
+
+
+class _Screen(io.StringIO):
+    """What is shown at once; as wide as where it will be shown."""
+
+    def isatty(self) -> bool:
+        return sys.__stdout__ is not None and sys.__stdout__.isatty()
+
+
+def _frame(options: argparse.Namespace) -> str:
+    """A member that is just not there is shown too: one watches through its restart."""
+    with contextlib.redirect_stdout(_Screen()) as screen:
+        try:
+            _status(options)
+        except CommandError as error:
+            print(f"anycastle: {error}")
+    clear = "\x1b[H\x1b[2J" if screen.isatty() else ""
+    return f"{clear}{screen.getvalue()}{'' if clear else chr(10)}"
+
+
+def _status(options: argparse.Namespace) -> int:
     answer = ask(options, "status")
     if _as_json(options, answer):
         return 0

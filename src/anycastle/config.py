@@ -16,6 +16,7 @@ from pathlib import Path
 from anycastle import config_values as v
 from anycastle.bgp.settings import BgpSettings, Peer
 from anycastle.config_edge import EdgePart, check_edge, read_edge
+from anycastle.config_log import LogSettings, read_log
 from anycastle.config_parts import (
     GroupPart,
     LocalPart,
@@ -59,7 +60,7 @@ _TSIG_SECRET = (
     re.compile(r"(?=.{16})(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"),
     "a secret in base64, at least 16 characters, such as: head -c 32 /dev/urandom | base64",
 )
-_TOP = ("cluster", "sites", "witnesses", "groups", "zones", "names", "keys", "routes", "geo", "edge")
+_TOP = ("cluster", "sites", "witnesses", "groups", "zones", "names", "keys", "routes", "geo", "edge", "log")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +114,7 @@ class Config:
     routes: tuple[RoutePart, ...]
     geo: GeoSettings
     edge_part: EdgePart
+    log: LogSettings
     warnings: tuple[Fault, ...] = ()
     """What may be meant, and more often is not."""
 
@@ -432,6 +434,7 @@ def read_config(file: Path) -> tuple[Config, Faults]:
     edge = read_edge(edge_table)
     affine = tuple(group.name for group in groups if group.affinity_seconds is not None)
     check_edge(edge_table, edge, {key: site.edge for key, site in sites.items()}, affine)
+    log = read_log(top.table("log"))
     top.done(_TOP)
     config = Config(
         file=file.absolute(),
@@ -449,6 +452,7 @@ def read_config(file: Path) -> tuple[Config, Faults]:
         routes=routes,
         geo=geo,
         edge_part=edge,
+        log=log,
         warnings=tuple(faults.warned),
     )
     return config, faults

@@ -2,7 +2,11 @@
 
 import http.client
 import json
+import os
+import pty
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from anycastle.config import load_config
-from tests.anycastle.members import ADDRESS, Members, anycastle, running, until
+from tests.anycastle.members import ADDRESS, Members, anycastle, prepared, running, until
 from tests.dns.mmdb_writer import write_mmdb
 
 NAMES = ("ams", "nyc", "sgp")
@@ -162,6 +166,37 @@ def test_explain_is_what_the_nameserver_answers(three: Members) -> None:
     assert "192.0.2.80" in done.out
     assert "REFUSED" in three.run("explain", "www.example.org").out
     assert "NXDOMAIN" in three.run("explain", "none.example.com", "--type", "AAAA").out
+
+
+def test_status_is_shown_again_and_again(three: Members) -> None:
+    words = ("status", "--watch", "0.2", "--config", str(three.config), "--site", "ams")
+    command = [sys.executable, "-m", "anycastle.cli", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        frames = 0
+        for line in watching.stdout:
+            frames += line.startswith("ams of test, up for ")
+            if frames == 3:
+                break
+        watching.send_signal(signal.SIGINT)
+        _, err = watching.communicate(timeout=20)
+        assert (watching.returncode, err) == (130, "")
+    refused = three.run("status", "--watch", "0")
+    assert refused.err == "anycastle: --watch is 0: expected 0.2 to 3600 seconds\n"
+
+
+def test_on_a_terminal_the_screen_is_cleared_and_a_member_that_is_gone_is_waited_for() -> None:
+    with prepared("ams") as made:
+        controller, terminal = pty.openpty()
+        command = [sys.executable, "-m", "anycastle.cli", "status", "--watch", "--config", str(made.config)]
+        with subprocess.Popen([*command, "--site", "ams"], stdout=terminal, stderr=terminal) as watching:
+            os.close(terminal)
+            shown = b""
+            while shown.count(b"\x1b[H\x1b[2Janycastle: ams does not answer on ") < 2:
+                shown += os.read(controller, 4096)
+            watching.send_signal(signal.SIGINT)
+            assert watching.wait(20) == 130
+        os.close(controller)
 
 
 def test_audit_tells_who_changed_what(three: Members) -> None:
