@@ -11,7 +11,7 @@ import sys
 from collections.abc import Coroutine
 from pathlib import Path
 
-from anycastle import __version__, commands, init
+from anycastle import __version__, commands, commands_pki, init
 from anycastle.announce_config import add_flags, from_flags, load, refuse_mixture
 from anycastle.clock import SystemClock
 from anycastle.config import Config, ConfigError, load_config
@@ -139,19 +139,19 @@ def _add_pki(commands_of: "argparse._SubParsersAction[argparse.ArgumentParser]")
     verbs = pki.add_subparsers(required=True, metavar="VERB")
     first = verbs.add_parser("init", help="make the cluster's certificate authority")
     first.add_argument("folder", type=Path, metavar="FOLDER", help="where ca.pem and ca.key are put")
-    first.set_defaults(run=commands.pki_init)
+    first.set_defaults(run=commands_pki.pki_init)
     issue = verbs.add_parser("issue", help="make a member's key and certificate")
     issue.add_argument("folder", type=Path, metavar="FOLDER", help="the authority's; MEMBER.pem and .key are put there")
     issue.add_argument("member", metavar="MEMBER", help="a name in cluster.members")
-    issue.set_defaults(run=commands.pki_issue)
+    issue.set_defaults(run=commands_pki.pki_issue)
     renew = verbs.add_parser("renew", help="make a member's key and certificate anew, in place of the old ones")
     renew.add_argument("folder", type=Path, metavar="FOLDER", help="the authority's, with MEMBER.pem and MEMBER.key")
     renew.add_argument("member", metavar="MEMBER", help="a name in cluster.members")
-    renew.set_defaults(run=commands.pki_renew)
+    renew.set_defaults(run=commands_pki.pki_renew)
     show = verbs.add_parser("show", help="names, validity, days left, fingerprint; status 1 if one ends within 30 days")
     show.add_argument("files", type=Path, nargs="+", metavar="FILE", help="certificates, or folders of them")
     show.add_argument("--json", action="store_true", help="print one object")
-    show.set_defaults(run=commands.pki_show)
+    show.set_defaults(run=commands_pki.pki_show)
 
 
 def _serve(options: argparse.Namespace) -> int:

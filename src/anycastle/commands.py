@@ -12,7 +12,6 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,8 @@ import aiohttp
 from rich.console import Console
 from rich.table import Table
 
-from anycastle.clock import SystemClock
 from anycastle.config import Config, load_config, short_path
 from anycastle.errors import AnycastleError
-from anycastle.replicator import certificate, pki
 
 ANSWER_SECONDS_MAX = 10.0
 WATCH_SECONDS_MIN, WATCH_SECONDS_MAX = 0.2, 3600.0
@@ -147,7 +144,7 @@ def _frame(options: argparse.Namespace) -> str:
 
 def _status(options: argparse.Namespace) -> int:
     answer = ask(options, "status")
-    if _as_json(options, answer):
+    if as_json(options, answer):
         return 0
     alone = "  ISOLATED: it has lost all others" if answer["isolated"] else ""
     print(f"{answer['member']} of {answer['cluster']}, up for {_age(answer['uptime_seconds'])}{alone}")
@@ -164,7 +161,7 @@ def _status(options: argparse.Namespace) -> int:
 
 def sites(options: argparse.Namespace) -> int:
     answer = ask(options, "sites")
-    if not _as_json(options, answer):
+    if not as_json(options, answer):
         _show_sites(answer["sites"])
     return 0
 
@@ -175,7 +172,7 @@ def routes(options: argparse.Namespace) -> int:
     if options.accept:
         return _accept(options)
     answer = ask(options, "routes")
-    if not _as_json(options, answer):
+    if not as_json(options, answer):
         _show_holds(answer["holds"])
         _show_routes(answer["sessions"])
     return 0
@@ -189,7 +186,7 @@ def _dry_run(options: argparse.Namespace) -> int:
         from anycastle.dry_run import dry_run
 
         answer = dry_run(load_config(options.config), options.site, options.view)
-    if _as_json(options, answer):
+    if as_json(options, answer):
         return 0
     for change in answer["changes"]:
         print(f"{change['change']} {change['prefix']} ({change['state']}): {change['reason']}")
@@ -202,14 +199,14 @@ def _dry_run(options: argparse.Namespace) -> int:
 
 def _accept(options: argparse.Namespace) -> int:
     answer = tell(options, "accept", {})
-    if not _as_json(options, answer):
+    if not as_json(options, answer):
         print(f"accepted: {answer['accepted']}" if answer["accepted"] else "nothing is refused")
     return 0
 
 
 def lag(options: argparse.Namespace) -> int:
     answer = ask(options, "lag")
-    if _as_json(options, answer):
+    if as_json(options, answer):
         return 0
     rows = [
         (g["name"], c["origin"], c["site"], c["known"], c["landed"], c["gaps"], _age(c["seconds"]))
@@ -238,7 +235,7 @@ def conflicts(options: argparse.Namespace) -> int:
     if options.verb:
         return _conflict(options)
     answer = ask(options, "conflicts")
-    if _as_json(options, answer):
+    if as_json(options, answer):
         return 0
     rows = [(c["id"], c["group"], c["path"], c["winner"], c["loser"], c["kept"]) for c in answer["conflicts"]]
     if rows:
@@ -254,7 +251,7 @@ def _conflict(options: argparse.Namespace) -> int:
     if (options.verb == "resolve") != bool(options.keep):
         raise CommandError("expected `conflicts get ID [--to FILE]` or `conflicts resolve ID --keep current|theirs`")
     answer = tell(options, "conflict", {"id": options.id, "keep": options.keep or ""})
-    if _as_json(options, answer):
+    if as_json(options, answer):
         return 0
     if options.verb == "resolve":
         print(f"conflict {answer['id']} is over: of {answer['group']}:{answer['path']} {options.keep} stays")
@@ -281,7 +278,7 @@ def _fetch_kept(answer: Json, to: Path | None) -> int:
 
 def audit(options: argparse.Namespace) -> int:
     answer = ask(options, "audit", {"limit": str(options.limit)})
-    if _as_json(options, answer):
+    if as_json(options, answer):
         return 0
     rows = [(c["at"], c["who"], c["origin"], c["what"], c["order"], c["outcome"]) for c in answer["changes"]]
     if rows:
@@ -293,7 +290,7 @@ def audit(options: argparse.Namespace) -> int:
 
 def where(options: argparse.Namespace) -> int:
     answer = ask(options, "where", {"path": options.place})
-    if not _as_json(options, answer):
+    if not as_json(options, answer):
         print(answer["summary"])
         rows = [
             (site, "yes" if state["landed"] else "no", state["withheld"] or "eligible")
@@ -314,7 +311,7 @@ def wait(options: argparse.Namespace) -> int:
         answer = ask(options, "wait", query, timeout_seconds=options.timeout)
     finally:
         _progress("")
-    if not _as_json(options, answer):
+    if not as_json(options, answer):
         missing = ", ".join(f"{site} ({answer['why'][site]})" for site in answer["missing"])
         print("landed" if answer["landed"] else f"not landed at {missing}")
     return 0 if answer["landed"] else 1
@@ -327,7 +324,7 @@ def explain(options: argparse.Namespace) -> int:
     if options.client:
         query["client"] = options.client
     answer = ask(options, "explain", query)
-    if _as_json(options, answer):
+    if as_json(options, answer):
         return 0
     print(answer["summary"])
     for key in ("ttl", "ttl_reason", "scope", "place", "none_used"):
@@ -395,7 +392,7 @@ def undrain(options: argparse.Namespace) -> int:
 
 def _drain(options: argparse.Namespace, verb: str) -> int:
     answer = tell(options, verb, {"site": options.target, "group": options.group})
-    if not _as_json(options, answer):
+    if not as_json(options, answer):
         drained = ", ".join("everything" if group == "*" else group for group in answer["drained"])
         print(f"{answer['site']} is drained for {drained}" if drained else f"{answer['site']} is not drained")
     return 0
@@ -403,14 +400,14 @@ def _drain(options: argparse.Namespace, verb: str) -> int:
 
 def freeze(options: argparse.Namespace) -> int:
     answer = tell(options, "freeze", {"reason": options.reason})
-    if not _as_json(options, answer):
+    if not as_json(options, answer):
         print(f"routes are frozen: {answer['reason']}")
     return 0
 
 
 def thaw(options: argparse.Namespace) -> int:
     answer = tell(options, "thaw", {})
-    if not _as_json(options, answer):
+    if not as_json(options, answer):
         print("routes are not frozen")
     return 0
 
@@ -425,7 +422,7 @@ def scrub(options: argparse.Namespace) -> int:
         groups = ask(options, "scrub")["groups"]
     _progress("")
     found = {name: groups[name] for name in wanted}
-    if not _as_json(options, {"groups": found}):
+    if not as_json(options, {"groups": found}):
         for name, group in found.items():
             print(f"{name}: {_scrub_words(group['pass'])}")
             for reason in group["damaged"].values():
@@ -458,7 +455,7 @@ def _progress(text: str) -> None:
 
 def resync(options: argparse.Namespace) -> int:
     answer = tell(options, "resync", {"group": options.group})
-    if not _as_json(options, answer):
+    if not as_json(options, answer):
         groups = ", ".join(answer["groups"])
         print(f"{answer['member']} compares what it holds of {groups}; `anycastle status` says when that is over")
     return 0
@@ -466,7 +463,7 @@ def resync(options: argparse.Namespace) -> int:
 
 def reload(options: argparse.Namespace) -> int:
     answer = tell(options, "reload", {})
-    if not _as_json(options, answer):
+    if not as_json(options, answer):
         print(f"reloaded: {', '.join(answer['reloaded'])}")
         if answer["needs_restart"]:
             print(f"changed, but needs a restart of the member: {', '.join(answer['needs_restart'])}")
@@ -475,64 +472,10 @@ def reload(options: argparse.Namespace) -> int:
     return 0
 
 
-# -- this machine -----------------------------------------------------------------------------------------------------
-
-
-def pki_init(options: argparse.Namespace) -> int:
-    print(f"made {pki.init(options.folder)}")
-    return 0
-
-
-def pki_issue(options: argparse.Namespace) -> int:
-    made, key = pki.issue(options.folder, options.member)
-    print(f"made {made} and {key}")
-    return 0
-
-
-def pki_renew(options: argparse.Namespace) -> int:
-    made, key = pki.renew(options.folder, options.member)
-    print(f"made {made} and {key} anew; a running member takes them up by itself")
-    return 0
-
-
-def pki_show(options: argparse.Namespace) -> int:
-    """1 when something ends soon: for a timer that mails."""
-    files = [file for place in options.files for file in (sorted(place.glob("*.pem")) if place.is_dir() else [place])]
-    found = [each for file in files for each in certificate.read(file)]
-    if not found:
-        raise CommandError("no certificate there: expected what `anycastle pki` makes")
-    wall = SystemClock().wall()
-    rows: list[Json] = [
-        {
-            "file": str(each.file),
-            "names": list(each.names),
-            "kind": "authority" if each.authority else "member",
-            "valid_from": _day(each.valid_from),
-            "valid_until": _day(each.valid_until),
-            "days_left": round(each.days_left(wall), 1),
-            "fingerprint": each.fingerprint,
-        }
-        for each in found
-    ]
-    faults = [fault for each in found if (fault := each.fault(wall))]
-    if not _as_json(options, {"certificates": rows, "faults": faults}):
-        for row in rows:
-            print(f"{row['file']}: {row['kind']} {', '.join(row['names'])}")
-            print(f"  valid from {row['valid_from']} until {row['valid_until']}, {row['days_left']:g} days left")
-            print(f"  SHA-256 {row['fingerprint']}")
-        for fault in faults:
-            print(f"note: {fault}")
-    return 1 if faults else 0
-
-
-def _day(wall: float) -> str:
-    return datetime.fromtimestamp(wall, UTC).strftime("%Y-%m-%d %H:%M UTC")
-
-
 # -- how it looks -----------------------------------------------------------------------------------------------------
 
 
-def _as_json(options: argparse.Namespace, answer: Json) -> bool:
+def as_json(options: argparse.Namespace, answer: Json) -> bool:
     if options.json:
         json.dump(answer, sys.stdout, indent=2)
         print()
