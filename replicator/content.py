@@ -27,7 +27,7 @@ from anycastle.replicator.ledger import Ledger
 from anycastle.replicator.ledger_thread import RETRY_SECONDS, LedgerThread
 from anycastle.replicator.merge import Lister, Merge
 from anycastle.replicator.message import LandedUpto
-from anycastle.replicator.observation import Conflict
+from anycastle.replicator.observation import Conflict, Fingerprint
 from anycastle.replicator.pull import Source
 from anycastle.replicator.room import refusal
 from anycastle.replicator.scrub import Scrub
@@ -40,6 +40,8 @@ NOTHING_LANDED = LandedUpto(0)
 NO_GAPS = BitMap()
 NAMED_AT_ONCE = 1000
 DISK_SECONDS = 2.0
+BODY_PATHS_MAX = 16
+"""Files of one content that are tried when somebody asks for it."""
 INLINE_BYTES_MAX = 256 * 1024
 """Larger bodies are pulled when their turn comes (design section 4)."""
 
@@ -420,19 +422,38 @@ class Content:
         return body if body is not None and blake3(body).digest() == entry.digest else None
 
     def _read(self, path: bytes, size: int) -> bytes | None:
-        try:
-            descriptor = self.tree.open_body(path)
-        except (AnycastleError, OSError):
+        descriptor = self._opened(path)
+        if descriptor is None:
             return None
         with os.fdopen(descriptor, "rb") as file:
             body = file.read(size + 1)
         return body if len(body) == size else None
 
-    def open_body(self, digest: bytes) -> int | None:
-        """An open file with that content, or None. It may change under the reader, who checks the digest."""
+    def open_body(self, digest: bytes) -> tuple[int | None, list[bytes]]:
+        """An open file with that content, or None; and the paths met on the way that are not what the ledger says.
+
+        A file that looks as it did when it landed is taken before one that only may have the content still. It may
+        change under the reader, who checks the digest.
+        """
+        changed: list[bytes] = []
         try:
-            path = self.ledger.path_with_digest(self.settings.name, digest)
-            return None if path is None else self.tree.open_body(path)
+            for path, known in self.ledger.with_digest(self.settings.name, digest, BODY_PATHS_MAX):
+                if self._looks_like(path) == known and (descriptor := self._opened(path)) is not None:
+                    return descriptor, changed
+                changed.append(path)
+        except AnycastleError:
+            pass  # the ledger cannot be read
+        return next((opened for path in changed if (opened := self._opened(path)) is not None), None), changed
+
+    def _looks_like(self, path: bytes) -> Fingerprint | None:
+        try:
+            return self.tree.fingerprint(path)
+        except AnycastleError:
+            return None
+
+    def _opened(self, path: bytes) -> int | None:
+        try:
+            return self.tree.open_body(path)
         except (AnycastleError, OSError):
             return None
 

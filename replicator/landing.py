@@ -34,6 +34,8 @@ NEAR_WORKERS = 4
 """Land what needs nobody else, in batches: one works while another syncs. One takes only what a request waits for."""
 FAR_WORKERS = 4
 """Land what is pulled; one of them only what a request waits for."""
+COPIES_TRIED_MAX = 4
+"""Files here that should have the content that is to land; each that changed since is read in vain."""
 REVIVE_SECONDS = 0.05
 SOON_SECONDS = 0.02
 
@@ -333,17 +335,16 @@ class Landing:
             raise LocalEdit(f"{entry.path[:200]!r} was here before and is not compared yet")
         if job.light:
             return job.body or b""
-        have = self._ledger.path_with_digest(self.group, entry.digest)
-        if have is not None:
-            self._copied.append(have)
+        for path, _ in self._ledger.with_digest(self.group, entry.digest, COPIES_TRIED_MAX):
+            self._copied.append(path)
             try:
-                return await self._disk.do(self._tree.stage_copy, entry, have)
+                return await self._disk.do(self._tree.stage_copy, entry, path)
             except LandError:
                 raise
             except TreeError:
-                pass  # It changed since: ask the others.
+                pass  # It changed since: another one, or the others are asked.
             finally:
-                self._copied.remove(have)
+                self._copied.remove(path)
         if not pull:
             raise _Far
         if self._ledger.newest(self.group, entry.path) != entry:

@@ -481,12 +481,13 @@ class Ledger:
                 return
             last = (rows[-1][0], rows[-1][1])
 
-    def path_with_digest(self, group: str, digest: bytes) -> bytes | None:
-        """A file that landed here with that content."""
+    def with_digest(self, group: str, digest: bytes, limit: int) -> list[tuple[bytes, Fingerprint | None]]:
+        """Files that landed here with that content, and what they looked like then."""
         rows = self._store.rows(
-            "SELECT path FROM place WHERE grp = ? AND digest = ? LIMIT 1", (self._group(group), digest)
+            f"SELECT path, {place.KEY_COLUMNS} FROM place WHERE grp = ? AND digest = ? LIMIT ?",
+            (self._group(group), digest, limit),
         )
-        return rows[0][0] if rows else None
+        return [(path, None if key[0] is None else from_key(tuple(key))) for path, *key in rows]
 
     def is_ancestor(self, group: str, older: Version, entry: Entry) -> bool:
         """`older` is in the chain of versions that `entry` replaced. At most ANCESTORS_MAX steps are followed."""

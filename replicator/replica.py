@@ -355,15 +355,16 @@ class Replica:
     # -- bodies (landing.Source, and what the links serve) --------------------------------------------------------
 
     def holders(self, entry: Entry) -> tuple[str, ...]:
-        """Connected members that have landed the entry, nearest first; its origin at last, which had it once."""
+        """Connected members that have landed the entry, nearest first; then its origin, which had it once; then the
+        other sites, which may have that content elsewhere.
+        """
         if self._links is None:
             return ()
         connected = self._links.connected()
         landed = self.controller.landed_sites(entry.group, entry.origin, entry.seq)
         order = [site for site in self.settings.distance if site in landed]
-        if entry.origin not in order and entry.origin != self.settings.member:
-            order.append(entry.origin)
-        return tuple(site for site in order if site in connected)
+        order += [entry.origin, *self.settings.distance]
+        return tuple(site for site in dict.fromkeys(order) if site in connected)
 
     async def fetch(self, member: str, entry: Entry, offset: int) -> AsyncGenerator[bytes | bytearray, None]:
         assert self._links is not None
@@ -388,9 +389,11 @@ class Replica:
         if content is None:
             return None
         try:
-            return await self._read_threads.do(content.open_body, digest)
+            descriptor, changed = await self._read_threads.do(content.open_body, digest)
         except AnycastleError:
             return None
+        content.settle.look(changed)  # nobody told us of that, or nobody has looked yet
+        return descriptor
 
     # -- the gate (edge.GatePort) ---------------------------------------------------------------------------------
 

@@ -193,8 +193,8 @@ def test_recorded_entries_wait_to_land(ledger: Ledger) -> None:
     known = ledger.local(GROUP, b"a")
     assert known is not None
     assert (known.version, known.digest, known.fingerprint) == (one.version, one.digest, seen)
-    assert ledger.path_with_digest(GROUP, one.digest) == b"a"
-    assert ledger.path_with_digest(GROUP, b"?" * 32) is None
+    assert [path for path, _ in ledger.with_digest(GROUP, one.digest, 9)] == [b"a"]
+    assert ledger.with_digest(GROUP, b"?" * 32, 9) == []
 
 
 def test_repeated_entries_are_ignored_and_a_hole_is_refused_in_whole(ledger: Ledger) -> None:
