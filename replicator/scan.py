@@ -36,6 +36,10 @@ def scan(
     folder = below.rstrip(b"/")
     known = ledger.keys_below(group, folder + b"/" if folder else b"")
     looked, told = 0, 0
+    differs = bool(folder) and _differs(tree, ledger, group, folder)
+    there = differs and tree.fingerprint(folder) is not None
+    if there:
+        yield folder
     path_known, key_known = next(known, _END)
     with contextlib.closing(_Gone(tree)) as gone:
         for run in _walk(tree, folder):
@@ -57,7 +61,7 @@ def scan(
             gone.add(path_known)
             path_known, key_known = next(known, _END)
         yield from gone.deepest_first()
-    if folder and _differs(tree, ledger, group, folder):
+    if differs and not there:
         yield folder
     if progress is not None:
         progress(looked)

@@ -236,7 +236,7 @@ class Settle:
 
     async def _look_after(self, scan: Coroutine[None, None, None], path: bytes) -> None:
         await scan
-        self.look((path,))
+        self._look((path,), self._epoch)  # it may be what the scan found: that is `scanned` until its turn comes
 
     async def _scanned(self, paths: list[bytes]) -> None:
         """A scan found these: they will be looked at, and the scan goes on when there is room."""

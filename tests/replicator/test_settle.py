@@ -4,12 +4,12 @@ import asyncio
 import os
 import random
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from anycastle.replicator import settle
+from anycastle.replicator import look, settle
 from anycastle.replicator.entry import Entry, Kind
 from anycastle.replicator.watch_event import Overflow
 from tests.replicator.cluster import GROUP, Site, cluster, tmpfs
@@ -338,6 +338,26 @@ async def test_a_tree_that_comes_whole_is_told_folders_first_and_gone_folders_la
     (site.root / "tree").rename(outside)
     await barrier(site)
     assert [path for path, _ in told(site, head)] == sorted((path for path, _ in told(site)[:head]), reverse=True)
+
+
+async def test_a_tree_that_comes_whole_is_scanned_once(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look at a file in it would scan it all again, were the folder not told by the scan before its content."""
+    scanned: list[bytes] = []
+
+    def counted(*given: object, below: bytes) -> Iterator[bytes]:
+        scanned.append(below)
+        return iter(())
+
+    monkeypatch.setattr(look, "scan", counted)
+    for number in range(2500):
+        (tmp_path / f"outside/d{number % 3}").mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"outside/d{number % 3}/{number}").write_bytes(b"x")
+    assert await barrier(site) == 0, "what was told of the files outside is over"
+    (tmp_path / "outside").rename(site.root / "inside")
+    assert await barrier(site) == 2504
+    assert scanned == []
 
 
 async def test_a_folder_that_was_outside_for_a_moment_is_looked_through(site: Site) -> None:
