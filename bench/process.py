@@ -41,6 +41,10 @@ class Server:
         """Resident memory of all processes; pages that they share count once for each."""
         return sum(int(fields[21]) for _, fields in self._stats()) * PAGE_BYTES
 
+    def resident_each(self) -> list[int]:
+        """Resident memory of each process, in the order in which they were started."""
+        return [int(fields[21]) * PAGE_BYTES for _, fields in sorted(self._stats())]
+
     def _stats(self) -> Iterator[tuple[int, list[str]]]:
         """(pid, fields of /proc/PID/stat from the state on) of the session."""
         for path in Path("/proc").glob("[0-9]*/stat"):

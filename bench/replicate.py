@@ -3,6 +3,7 @@
 Law: every system does the same to the same folders: it starts with a full folder and an empty one, then takes single
 uploads, then a folder full of files and one large file that are moved in. All that is measured is seen from outside, at
 the other folder. Processor time and memory are of all processes of a system, both sides together.
+`--scale FILES` is another question: what one large tree costs ours (`replicate_scale`).
 """
 
 import argparse
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bench import replicate_scale
 from bench.packages import find, provide
 from bench.process import BenchError, Server, running
 from bench.replicate_load import SLOW_POLL_SECONDS, Tree, has_bytes, make_file, upload, wait_for
@@ -55,13 +57,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     parser.add_argument("--only", action="append", choices=[system.name for system in SYSTEMS], help="these systems")
     parser.add_argument("--trees", help="files before anything is timed, such as 1000,200000")
+    parser.add_argument("--scale", type=int, metavar="FILES", help="ours alone, with one tree of so many small files")
     given = parser.parse_args(arguments)
     systems = [system for system in SYSTEMS if not given.only or system.name in given.only]
     plan = QUICK if given.quick else FULL
     if given.trees:
         plan = replace(plan, trees=tuple(int(files) for files in given.trees.split(",")))
-    provide([("rsync", "rsync"), *(need for system in systems for need in system.needs)])
-    rows = measure(systems, plan)
+    if given.scale is None:
+        provide([("rsync", "rsync"), *(need for system in systems for need in system.needs)])
+        rows = measure(systems, plan)
+    else:
+        with tempfile.TemporaryDirectory(prefix="bench-replicate-") as text:
+            rows = list(replicate_scale.measure(Path(text), given.scale))
     print(as_json("replicate", machine(), rows) if given.json else f"{machine()}\n\n{table(rows)}")
     return 0
 

@@ -5,6 +5,7 @@ the settings that a member has when its configuration says nothing about them.
 """
 
 import asyncio
+import logging
 import signal
 import subprocess
 import sys
@@ -82,9 +83,10 @@ def _link_settings(folder: Path, name: str, addresses: dict[str, tuple[str, int]
 
 def pair(folder: Path, one: str, other: str) -> None:
     """Both sites, each a process."""
-    pki.init(folder / "pki")
-    for name in NAMES:
-        pki.issue(folder / "pki", name)
+    if not (folder / "pki").exists():  # else it is a restart
+        pki.init(folder / "pki")
+        for name in NAMES:
+            pki.issue(folder / "pki", name)
     ports = [str(port) for port in free_ports(2)]
     started = [
         subprocess.Popen([sys.executable, "-m", __spec__.name, str(folder), root, *ports, name])
@@ -106,6 +108,7 @@ def main(arguments: Sequence[str]) -> None:
         pair(Path(arguments[0]), *arguments[1:])
     else:
         folder, root, one, other, name = arguments
+        logging.basicConfig(level=logging.INFO)
         addresses = {member: ("127.0.0.1", int(port)) for member, port in zip(NAMES, (one, other), strict=True)}
         asyncio.run(serve(Path(folder), name, Path(root), addresses))
 

@@ -65,7 +65,6 @@ class FanotifyWatcher:
         self._root = WatchedRoot(tree)
         self._fd = -1
         self.heard = 0
-        """Events that the kernel told."""
         self.noise = 0
         """Events that concerned nobody here."""
         try:

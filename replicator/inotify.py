@@ -54,6 +54,7 @@ class InotifyWatcher:
     def __init__(self, tree: WatchedTree, *, reason: str = "as asked for") -> None:
         """Raises WatchError, naming the limit that was reached."""
         self.reason = reason
+        self.heard = 0
         self._gathering = Gathering()
         self._folders: dict[int, tuple[bytes, Watch]] = {}
         """Of each watch descriptor."""
@@ -100,6 +101,7 @@ class InotifyWatcher:
             event = self._inotify.sync_get()
             if event is None:
                 return True
+            self.heard += 1
             self._take(event)
         return False
 

@@ -39,6 +39,7 @@ class ScanWatcher:
         self._cookies: list[str] = []
         self._wanted = asyncio.Event()
         self.scans_failed = 0
+        self.heard = 0
 
     async def batches(self) -> AsyncIterator[tuple[WatchEvent, ...]]:
         """See `Watcher.batches`."""
@@ -55,6 +56,7 @@ class ScanWatcher:
             if reason := self._root.moved():  # a deleted folder lists as an empty one
                 raise WatchError(reason)
             changed, self._seen = _difference(self._seen, now), now
+            self.heard += len(changed)
             for start in range(0, len(changed), BATCH_EVENTS_MAX):
                 yield tuple(Touched(path) for path in changed[start : start + BATCH_EVENTS_MAX])
             if cookies:

@@ -1,12 +1,15 @@
 """Makes durable what other members announced, in order, and tells the controller.
 
 Laws: nothing is acknowledged before it is durable; what cannot be believed is refused as a whole, counted, and logged
-once per kind; what the ledger cannot take now (its disk is full) waits, and is tried again.
+once per kind; what the ledger cannot take now (its disk is full) waits, and is tried again. What waits is bounded in
+bytes. The sender feels it: it has only so many entries on their way that were not acknowledged, and no ack goes out for
+what waits. The link itself is never stopped, for leases and votes of others come over it.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import assert_never
 
 from anycastle.errors import AnycastleError
@@ -19,8 +22,12 @@ from anycastle.replicator.schema import LedgerError, LedgerHole
 
 log = logging.getLogger("anycastle.replicator.recorder")
 
-WAITING_MAX = 1000
-"""Announcements waiting for the ledger; beyond it they are dropped, and announced again."""
+WAITING_BYTES_MAX = 64 * 1024 * 1024
+"""Of announcements waiting for the ledger; beyond it they are dropped, and announced again."""
+BODIES_WAITING_BYTES_MAX = 32 * 1024 * 1024
+"""With more than that waiting their bodies are dropped first: those can be fetched when their turn comes."""
+ENTRY_BYTES = 512
+"""What an entry takes besides its path, target and attributes; rather too much."""
 FENCES_SECONDS = 1.0
 KINDS_TOLD_MAX = 1000
 
@@ -44,11 +51,15 @@ class Recorder:
         """Announcements that cannot be believed."""
         self.dropped = 0
         """Announcements for which there was no room; they come again."""
+        self.bodies_dropped = 0
+        """Contents that came along and for which there was no room; they are fetched."""
+        self.waiting_bytes = 0
+        """Of announcements that are not durable yet."""
         self._ledger = ledger
         self._ledger_thread = ledger_thread
         self._feed = feed
         self._recorded = recorded
-        self._waiting: asyncio.Queue[e.Record | e.RecordMark | e.Remembered] = asyncio.Queue(WAITING_MAX)
+        self._waiting: asyncio.Queue[tuple[e.Record | e.RecordMark | e.Remembered, int]] = asyncio.Queue()
         self._fences: dict[tuple[str, str], int] = {}
         self._ledger_failed = False
         self._told: set[tuple[str, str, str]] = set()
@@ -57,10 +68,17 @@ class Recorder:
         """Do it soon."""
         if isinstance(command, e.StoreFenced):
             self._fences[command.group, command.origin] = command.upto
-        elif self._waiting.full():
+            return
+        size = _bytes(command)
+        if isinstance(command, e.Record) and command.bodies and self.waiting_bytes + size > BODIES_WAITING_BYTES_MAX:
+            self.bodies_dropped += len(command.bodies)
+            command = replace(command, bodies={})
+            size = _bytes(command)
+        if self.waiting_bytes + size > WAITING_BYTES_MAX:
             self.dropped += 1
-        else:
-            self._waiting.put_nowait(command)
+            return
+        self.waiting_bytes += size
+        self._waiting.put_nowait((command, size))
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -69,9 +87,10 @@ class Recorder:
 
     async def _record(self) -> None:
         while True:
-            command = await self._waiting.get()
+            command, size = await self._waiting.get()
             while not await self._try(command):  # noqa: ASYNC110 - a full disk tells nobody
                 await asyncio.sleep(RETRY_SECONDS)
+            self.waiting_bytes -= size
 
     async def _try(self, command: e.Record | e.RecordMark | e.Remembered) -> bool:
         """False when it is worth trying again."""
@@ -133,3 +152,21 @@ class Recorder:
                     await self._ledger_thread.do(self._ledger.store_fenced, group, origin, upto)
                 except AnycastleError:
                     break
+
+
+def _bytes(command: e.Record | e.RecordMark | e.Remembered) -> int:
+    """About what it takes in memory."""
+    match command:
+        case e.Record(entries=entries, bodies=bodies):
+            return sum(map(_entry_bytes, entries)) + sum(map(len, bodies.values()))
+        case e.RecordMark(mark):
+            return ENTRY_BYTES + len(mark.prefix)
+        case e.Remembered():
+            return ENTRY_BYTES
+        case _:
+            assert_never(command)
+
+
+def _entry_bytes(entry: Entry) -> int:
+    xattrs = sum(len(name) + len(value) for name, value in entry.xattrs.items()) if entry.xattrs else 0
+    return ENTRY_BYTES + len(entry.path) + len(entry.target) + xattrs

@@ -333,6 +333,8 @@ class Replica:
             "announcements_refused": self._recorder.refused,
             "announcements_dropped": self._recorder.dropped,
             "entries_compacted": self.compaction.compacted,
+            "announced_bodies_dropped": self._recorder.bodies_dropped,
+            "watch_events": sum(content.settle.sight.heard for content in contents),
             "entries_too_long": self._courier.too_long,
             "clock_jumps": self._clock_jumps,
             "scrubbed_files": sum(content.scrub.counters.files for content in contents),
@@ -350,6 +352,7 @@ class Replica:
             "landing_failed_paths": sum(len(content.landing.failed) for content in contents),
             "unreadable_paths": sum(len(content.settle.looks.failed) for content in contents),
             "still_written_paths": sum(len(content.settle.still_written) for content in contents),
+            "announcements_waiting_bytes": self._recorder.waiting_bytes,
         }
 
     # -- bodies (landing.Source, and what the links serve) --------------------------------------------------------

@@ -48,6 +48,12 @@ class Sight:
         self._moved = moved
         self._watcher: Watcher | None = open_watcher(tree)
         self._lost: asyncio.Future[str] | None = None
+        self._heard = 0
+
+    @property
+    def heard(self) -> int:
+        """What all watchers so far were told."""
+        return self._heard + (self._watcher.heard if self._watcher is not None else 0)
 
     @property
     def watched_by(self) -> str:
@@ -100,6 +106,7 @@ class Sight:
         """May be called twice."""
         watcher, self._watcher = self._watcher, None
         if watcher is not None:
+            self._heard += watcher.heard
             watcher.close()
 
     async def _take_events(self) -> None:

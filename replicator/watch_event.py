@@ -93,6 +93,11 @@ class Watcher(Protocol):
         """Why this kind, for people."""
         ...
 
+    @property
+    def heard(self) -> int:
+        """Events that the kernel told so far, or changes that a scan found."""
+        ...
+
     def batches(self) -> AsyncIterator[tuple[WatchEvent, ...]]:
         """Events as they come, never an empty tuple; one consumer at a time.
 
