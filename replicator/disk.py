@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from anycastle.clock import SystemClock
+from anycastle.errors import AnycastleError
 from anycastle.replicator import resolve
 from anycastle.replicator.attributes import privileged, read_xattrs
 from anycastle.replicator.beneath import (
@@ -39,6 +40,7 @@ from anycastle.replicator.keep import keep_copy
 from anycastle.replicator.land import LocalEdit, NotEmpty, Places, dress, keep, land
 from anycastle.replicator.observation import Change, Fingerprint, Local, fingerprint_of
 from anycastle.replicator.stage import DigestMismatch, LandError, Staged, hash_file, landing
+from anycastle.replicator.writers import is_held_for_writing
 
 __all__ = [
     "DigestMismatch",
@@ -204,11 +206,12 @@ class Tree:
             digest, size = hash_file(descriptor)
             xattrs = read_xattrs(descriptor, as_root=self._places.as_root)
             after = os.fstat(descriptor)
+            written = is_held_for_writing(descriptor)
         finally:
             os.close(descriptor)
         if not stat.S_ISREG(before.st_mode) or fingerprint_of(before) != fingerprint_of(after) or size != after.st_size:
             raise StillChanging(f"{path[:200]!r} changed while it was read")
-        return _change(path, after, size=size, digest=digest.digest(), xattrs=xattrs)
+        return _change(path, after, size=size, digest=digest.digest(), xattrs=xattrs, written=written)
 
     def _wait_for_tick(self, status: os.stat_result) -> None:
         """Where ctime is coarse, lets the tick pass in which the file changed: the next change gets a later one."""
@@ -227,6 +230,17 @@ class Tree:
             os.close(descriptor)
             raise Unreadable(f"{path[:200]!r} is not a file")
         return descriptor
+
+    def is_written(self, path: bytes) -> bool:
+        """Somebody holds the file at a path open for writing; no for what is no file, or is gone."""
+        try:
+            descriptor = self.open_body(path)
+        except AnycastleError:
+            return False
+        try:
+            return is_held_for_writing(descriptor)
+        finally:
+            os.close(descriptor)
 
     # Landing
 
@@ -309,6 +323,7 @@ def _change(
     digest: bytes = b"",
     target: bytes = b"",
     xattrs: dict[str, bytes] | None = None,
+    written: bool = False,
 ) -> Change:
     fingerprint = fingerprint_of(status)
     if fingerprint is None:
@@ -326,6 +341,7 @@ def _change(
         xattrs=xattrs or {},
         fingerprint=fingerprint,
         links=1 if fingerprint.kind is Kind.FOLDER else status.st_nlink,
+        written=written,
     )
 
 

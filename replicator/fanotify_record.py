@@ -5,7 +5,6 @@ FID and TARGET_FID); anything that contradicts its own lengths is a WatchError, 
 """
 
 import struct
-import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -31,7 +30,9 @@ _WITH_HANDLE = frozenset({_INFO_FID, _INFO_DFID_NAME, _INFO_DFID, _INFO_OLD_DFID
 _METADATA = struct.Struct("=IBBHQii")  # event_len, vers, reserved, metadata_len, mask, fd, pid
 _METADATA_VERSION = 3
 # A record of information: type 1, padding 1, length 2, fsid 8, handle_bytes 4, handle_type 4, handle, name, NUL.
-_INFO_BYTES_MIN = 4
+_INFO = struct.Struct("=BBH")
+_LENGTH = struct.Struct("=I")
+_INFO_BYTES_MIN = _INFO.size
 _FSID_AT = 4
 _LENGTH_AT = 12
 _HANDLE_AT = 20
@@ -87,7 +88,10 @@ def writing(mask: int) -> bool | None:
 def _record(buffer: bytes, mask: int, at: int, end: int) -> Record:
     folder = name = new_folder = new_name = target = b""
     while at < end:
-        kind, following = buffer[at], at + int.from_bytes(buffer[at + 2 : at + 4], sys.byteorder)
+        if end - at < _INFO_BYTES_MIN:
+            raise WatchError(f"fanotify: {end - at} bytes: expected a record of information")
+        kind, _, length = _INFO.unpack_from(buffer, at)
+        following = at + length
         if not at + _INFO_BYTES_MIN <= following <= end:
             raise WatchError(f"fanotify: information of {following - at} bytes where {end - at} are left")
         if kind in _WITH_HANDLE:
@@ -108,7 +112,7 @@ def _handle(buffer: bytes, at: int, end: int) -> tuple[bytes, int]:
     """The handle with its filesystem, and where it ends."""
     if end - at < _HANDLE_AT:
         raise WatchError(f"fanotify: {end - at} bytes: expected a handle")
-    length = int.from_bytes(buffer[at + _LENGTH_AT : at + _LENGTH_AT + 4], sys.byteorder)
+    (length,) = _LENGTH.unpack_from(buffer, at + _LENGTH_AT)
     stop = at + _HANDLE_AT + length
     if length > HANDLE_BYTES_MAX or stop > end:
         raise WatchError(f"fanotify: a handle of {length} bytes where {end - at - _HANDLE_AT} are left")

@@ -2,7 +2,8 @@
 
 Laws: a frame is at most `frame_bytes_max` long, in either direction; what `decode` returns is well formed (paths stay
 below their root, sequence numbers are dense and fit SQLite, times are finite), so nobody behind it checks again; bulk
-frames travel in small pieces, so that a lease never waits behind more than one piece however thin the line.
+frames travel in pieces, small ones unless the link just took one in no time, so that a lease never waits behind more
+than one piece however thin the line.
 
 One WebSocket message is one tag byte and: a whole urgent frame, a piece of a bulk frame, or its last piece, whose tag
 says whether the frame was packed (which the receiver has offered in its Hello).

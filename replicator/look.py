@@ -20,7 +20,6 @@ from anycastle.replicator.ledger import Ledger
 from anycastle.replicator.observation import Change, Local
 from anycastle.replicator.scan import scan
 from anycastle.replicator.schema import LedgerError
-from anycastle.replicator.writers import is_written
 
 log = logging.getLogger("anycastle.replicator.look")
 
@@ -243,7 +242,7 @@ class Look:
 
         Raises StillChanging, for HELD_SECONDS_MAX at most: some files are never closed.
         """
-        if change is None or change.kind is not Kind.FILE or not is_written(self._tree, path):
+        if change is None or not change.written:
             self._held_since.pop(path, None)
             return
         now = self._now()

@@ -56,6 +56,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     """None when absent."""
     links: int = 1
     """Names that the file has: through each of them it is the same."""
+    written: bool = False
+    """Somebody still held the file open for writing."""
 
 
 class Conflict(msgspec.Struct, frozen=True):

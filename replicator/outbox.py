@@ -19,6 +19,8 @@ class Outbox:
         self._bulk: deque[tuple[bytes, bytes]] = deque()  # with the tag of its last piece
         self._offset = 0  # of the first bulk frame: how much of it has left
         self._filled = asyncio.Event()
+        self.piece_bytes = PIECE_BYTES
+        """How much of a bulk frame leaves at a time."""
         self.urgent_bytes = 0
         self.bulk_bytes = 0
 
@@ -42,7 +44,7 @@ class Outbox:
 
     def next_bulk_bytes(self) -> int:
         """How long the next piece is of what is bulky; 0 when nothing is there."""
-        return min(PIECE_BYTES, len(self._bulk[0][0]) - self._offset) if self._bulk else 0
+        return min(self.piece_bytes, len(self._bulk[0][0]) - self._offset) if self._bulk else 0
 
     def take(self, *, bulk: bool = True) -> bytes | None:
         """The next WebSocket message to send; None when nothing waits that may go. Not `bulk`: only what is urgent."""
@@ -54,7 +56,7 @@ class Outbox:
             self._filled.clear()
             return None
         frame, last = self._bulk[0]
-        piece = frame[self._offset : self._offset + PIECE_BYTES]
+        piece = frame[self._offset : self._offset + self.piece_bytes]
         self._offset += len(piece)
         self.bulk_bytes -= len(piece)
         if self._offset < len(frame):

@@ -28,7 +28,6 @@ from anycastle.replicator.sight import Sight
 from anycastle.replicator.survey import Survey
 from anycastle.replicator.threads import Stopped, Threads
 from anycastle.replicator.watch_event import Cookie, Overflow, Renamed, Touched, WatchError, WatchEvent
-from anycastle.replicator.writers import is_written
 
 log = logging.getLogger("anycastle.replicator.settle")
 
@@ -304,7 +303,7 @@ class Settle:
         """
         waiting = self._cookies.get(cookie)
         if waiting is not None:
-            self._look_at_written([path for path in self._writing if not is_written(self._tree, path)])
+            self._look_at_written([path for path in self._writing if not self._tree.is_written(path)])
             self._add_barrier(waiting)
 
     async def _cookie_after_scans(self, cookie: str) -> None:

@@ -138,7 +138,10 @@ def copy_file(source: int, target: int) -> None:
 def hash_file(descriptor: int) -> tuple[blake3, int]:
     """BLAKE3 and length of a file's content. Read in pieces: a file cut short under a mapping would end the process."""
     digest, offset = blake3(), 0
-    buffer = bytearray(min(READ_BYTES, os.fstat(descriptor).st_size + 1))
+    size = os.fstat(descriptor).st_size
+    if size < READ_BYTES and len(whole := os.pread(descriptor, size + 1, 0)) <= size:  # a short read is the end
+        return digest.update(whole), len(whole)
+    buffer = bytearray(min(READ_BYTES, size + 1))
     while count := os.preadv(descriptor, [buffer], offset):
         digest.update(memoryview(buffer)[:count])
         offset += count

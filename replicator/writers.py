@@ -6,26 +6,10 @@ Where leases cannot be had (another owner without CAP_LEASE, some filesystems) t
 
 import errno
 import fcntl
-import os
 import signal
-
-from anycastle.errors import AnycastleError
-from anycastle.replicator.disk import Tree
 
 F_SETSIG = 10
 """Not in `fcntl` of Python 3.11; Linux has one number for it on every machine that Debian runs on."""
-
-
-def is_written(tree: Tree, path: bytes) -> bool:
-    """Somebody holds the file at a path open for writing; no for what is no file, or is gone."""
-    try:
-        descriptor = tree.open_body(path)
-    except AnycastleError:
-        return False
-    try:
-        return is_held_for_writing(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def is_held_for_writing(descriptor: int) -> bool:
