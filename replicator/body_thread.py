@@ -44,20 +44,22 @@ class BodyReader:
         self._socket: ssl.SSLSocket | None = None
         self._response: http.client.HTTPResponse | None = None
         self._stopped = False
+        self._buffers = [memoryview(bytearray(min(PIECE_BYTES, self._left))) for _ in range(2)]
+        """In turn: fresh pages for each piece would cost more than all the rest of reading."""
 
-    def read(self) -> bytearray:
-        """The next piece; empty at the end. Raises FetchError, OSError."""
+    def read(self) -> memoryview:
+        """The next piece; empty at the end. Good until the next but one is read. Raises FetchError, OSError."""
         if self._response is None:
             self._response = self._ask()
-        piece = bytearray(min(PIECE_BYTES, self._left))
+        self._buffers.reverse()
+        piece = self._buffers[0][: self._left]
         if not piece:
             return piece
         count = self._response.readinto(piece)
         if not count:
             raise FetchError(f"ended {self._left} bytes early")
-        del piece[count:]
         self._left -= count
-        return piece
+        return piece[:count]
 
     def _ask(self) -> http.client.HTTPResponse:
         where = self._where
@@ -99,8 +101,11 @@ class BodyReader:
                 each.close()
 
 
-async def pieces(reader: BodyReader, pool: ThreadPoolExecutor) -> AsyncGenerator[bytearray, None]:
-    """All of the body. Raises FetchError, OSError. Leave it early only through `contextlib.aclosing`."""
+async def pieces(reader: BodyReader, pool: ThreadPoolExecutor) -> AsyncGenerator[memoryview, None]:
+    """All of the body, each piece good until the next one. Raises FetchError, OSError.
+
+    Leave it early only through `contextlib.aclosing`.
+    """
     reading = pool.submit(reader.read)
     try:
         while piece := await asyncio.wrap_future(reading):
@@ -112,7 +117,7 @@ async def pieces(reader: BodyReader, pool: ThreadPoolExecutor) -> AsyncGenerator
         reader.close()
 
 
-async def _over(reading: Future[bytearray]) -> None:
+async def _over(reading: Future[memoryview]) -> None:
     reading.cancel()
     waiting = asyncio.wrap_future(reading)
     await asyncio.wait([waiting])

@@ -213,8 +213,8 @@ class Links:
 
     async def fetch(
         self, member: str, group: str, digest: bytes, size: int, offset: int
-    ) -> AsyncIterator[bytes | bytearray]:
-        """The content `digest` of `size` bytes from `offset` on, in chunks of at most 1 MiB.
+    ) -> AsyncIterator[bytes | memoryview]:
+        """The content `digest` of `size` bytes from `offset` on, in chunks of at most 1 MiB, each good until the next.
 
         Raises FetchError when not all of it comes; what was yielded is good to go on from. At most `fetches_max` at a
         time, others wait. Leave it early only through `contextlib.aclosing`.

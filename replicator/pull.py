@@ -21,7 +21,7 @@ class Source(Protocol):
         """Connected members that can be asked for this content, best first."""
         ...
 
-    def fetch(self, member: str, entry: Entry, offset: int) -> AsyncGenerator[bytes | bytearray, None]:
+    def fetch(self, member: str, entry: Entry, offset: int) -> AsyncGenerator[bytes | memoryview, None]:
         """The content from `offset` on. Raises AnycastleError when the member cannot give it."""
         ...
 

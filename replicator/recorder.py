@@ -22,6 +22,8 @@ from anycastle.replicator.schema import LedgerError, LedgerHole
 
 log = logging.getLogger("anycastle.replicator.recorder")
 
+WAITING_MAX = 1000
+"""Announcements waiting for the ledger, a commit each: some seconds of work. Those beyond it are dropped, as below."""
 WAITING_BYTES_MAX = 64 * 1024 * 1024
 """Of announcements waiting for the ledger; beyond it they are dropped, and announced again."""
 BODIES_WAITING_BYTES_MAX = 32 * 1024 * 1024
@@ -59,7 +61,7 @@ class Recorder:
         self._ledger_thread = ledger_thread
         self._feed = feed
         self._recorded = recorded
-        self._waiting: asyncio.Queue[tuple[e.Record | e.RecordMark | e.Remembered, int]] = asyncio.Queue()
+        self._waiting: asyncio.Queue[tuple[e.Record | e.RecordMark | e.Remembered, int]] = asyncio.Queue(WAITING_MAX)
         self._fences: dict[tuple[str, str], int] = {}
         self._ledger_failed = False
         self._told: set[tuple[str, str, str]] = set()
@@ -74,7 +76,7 @@ class Recorder:
             self.bodies_dropped += len(command.bodies)
             command = replace(command, bodies={})
             size = _bytes(command)
-        if self.waiting_bytes + size > WAITING_BYTES_MAX:
+        if self._waiting.full() or self.waiting_bytes + size > WAITING_BYTES_MAX:
             self.dropped += 1
             return
         self.waiting_bytes += size

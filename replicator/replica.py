@@ -369,11 +369,11 @@ class Replica:
         order += [entry.origin, *self.settings.distance]
         return tuple(site for site in dict.fromkeys(order) if site in connected)
 
-    async def fetch(self, member: str, entry: Entry, offset: int) -> AsyncGenerator[bytes | bytearray, None]:
+    async def fetch(self, member: str, entry: Entry, offset: int) -> AsyncGenerator[bytes | memoryview, None]:
         assert self._links is not None
         chunks = self._links.fetch(member, entry.group, entry.digest, entry.size, offset)
         try:
-            async with contextlib.aclosing(cast("AsyncGenerator[bytes | bytearray, None]", chunks)) as opened:
+            async with contextlib.aclosing(cast("AsyncGenerator[bytes | memoryview, None]", chunks)) as opened:
                 async for chunk in opened:
                     yield chunk
         except RuntimeError as error:  # so says aiohttp of a session that is closed, which it is when the member stops

@@ -48,7 +48,7 @@ class Staged:
         with landing(entry.path):
             self.descriptor = os.open(self.name, flags, 0o600, dir_fd=folder)
 
-    def write(self, chunk: bytes | bytearray) -> None:
+    def write(self, chunk: bytes | memoryview) -> None:
         """Appends. Raises LandError (disk full), DigestMismatch (more than was announced); the temp is then gone."""
         if self.written + len(chunk) > self.entry.size:
             self._refuse(f"more than {self.entry.size} bytes")

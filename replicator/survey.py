@@ -14,7 +14,7 @@ from anycastle.errors import AnycastleError
 from anycastle.replicator.disk import Tree
 from anycastle.replicator.ledger import Ledger
 from anycastle.replicator.ledger_thread import RETRY_SECONDS
-from anycastle.replicator.scan import scan
+from anycastle.replicator.scan import count, scan
 from anycastle.replicator.threads import Stopped, Threads
 
 log = logging.getLogger("anycastle.replicator.survey")
@@ -47,7 +47,7 @@ class Survey:
         self._clock = clock
         self._found = found
         self._expected = 0
-        """What the ledger knows: about so many will be looked at, if nobody added many while we were away."""
+        """About so many will be looked at, if nobody added many while we were away."""
         self._began = 0.0
         self._told = 0.0
         self._whole = 0
@@ -78,7 +78,7 @@ class Survey:
 
     async def _walk(self, below: bytes) -> None:
         if not below:
-            self._expected = await self._threads.do(self._ledger.count_locals, self._group)
+            self._expected = await self._threads.do(self._expect)
             self.looked, self._began = 0, self._clock.now()
             self._told = self._began
         self._whole += not below
@@ -89,6 +89,11 @@ class Survey:
                 await self._found(piece)
         finally:
             self._whole -= not below
+
+    def _expect(self) -> int:
+        """What the ledger knows; of a tree that it knows nothing of, the names are counted."""
+        known = self._ledger.count_locals(self._group)
+        return known or count(self._tree, lambda: not self._threads.stopping)
 
     def _piece(self, found: Iterator[bytes]) -> list[bytes]:
         unhurried = itertools.takewhile(lambda _: not self._threads.stopping, found)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from anycastle.replicator.disk import Tree
 from anycastle.replicator.ledger import Ledger
-from anycastle.replicator.scan import scan
+from anycastle.replicator.scan import count, scan
 from tests.replicator.tree_values import GROUP, file_entry
 
 
@@ -137,6 +137,14 @@ def test_what_landed_here_is_not_found(tree: Tree, ledger: Ledger) -> None:
     staged.finish()
     ledger.landed(GROUP, [(entry, tree.land(entry, staged, None))])
     assert list(scan(tree, ledger, GROUP)) == []
+
+
+def test_what_a_scan_will_look_at_is_counted_by_names_alone(tree: Tree, ledger: Ledger, root: Path) -> None:
+    write(root, "a/1", "a/b/2", "ab/1", "cache/1", "x.tmp")
+    told: list[int] = []
+    list(scan(tree, ledger, GROUP, progress=told.append))
+    assert count(tree, lambda: True) == told[-1] == 6
+    assert count(tree, lambda: False) == 0
 
 
 def test_progress_is_told(tree: Tree, ledger: Ledger, root: Path) -> None:

@@ -26,6 +26,7 @@ async def test_the_cookie_folder_is_made_again(tmp_path: Path) -> None:
     async with cluster(tmp_path, ("ams",)) as (site,):
         os.rmdir(site.root / ".anycastle/cookies")
         (site.root / "a").write_bytes(b"a")
+        heard = site.replica.counters()["watch_events"]
         refused = await site.fence()
         assert isinstance(refused, Refuse)
         assert "cookie" in refused.reason
@@ -33,6 +34,7 @@ async def test_the_cookie_folder_is_made_again(tmp_path: Path) -> None:
         assert (site.root / ".anycastle/cookies").is_dir()
         assert await site.fence() is None
         assert site.ledger.newest(GROUP, b"a") is not None
+        assert site.replica.counters()["watch_events"] > heard, "of the watcher before, too"
 
 
 async def test_root_moved_away_and_back(tmp_path: Path) -> None:
