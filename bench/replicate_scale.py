@@ -5,6 +5,7 @@ run from the beginning, so scanning, sending and landing share the machine's cor
 """
 
 import contextlib
+import itertools
 import os
 import random
 import re
@@ -28,6 +29,7 @@ UPLOADS = 50
 UPLOAD_BYTES = 100_000
 SETTLE_SECONDS = 10.0
 MIB = 2**20
+WHERE = ("where it was", "the other site")
 SEED = 11
 
 
@@ -52,58 +54,52 @@ def measure(own: Path, files: int) -> Iterator[Row]:
     print(f"making {files:,} files", file=sys.stderr, flush=True)
     tree.make(one / "tree", SEED)
     os.sync()
-    for metric, unit, value in _first(own, one, other, tree):
-        yield _row(files, metric, unit, value)
-    for metric, unit, value in _again(own, one, other, files):
-        yield _row(files, metric, unit, value)
-
-
-def _row(files: int, metric: str, unit: str, value: float) -> Row:
-    print(f"{metric} {value:.4g} {unit}", file=sys.stderr, flush=True)
-    return Row("anycastle", f"{files:,} files", metric, unit, value)
+    for where, metric, unit, value in itertools.chain(_first(own, one, other, tree), _again(own, one, other, files)):
+        print(f"{where}: {metric} {value:.4g} {unit}", file=sys.stderr, flush=True)
+        yield Row("anycastle", f"{files:,} files, {where}", metric, unit, value)
 
 
 def _command(own: Path, one: Path, other: Path) -> list[str]:
     return next(system for system in SYSTEMS if system.name == "anycastle").prepare(own, one, other)
 
 
-def _first(own: Path, one: Path, other: Path, tree: Tree) -> Iterator[tuple[str, str, float]]:
+def _first(own: Path, one: Path, other: Path, tree: Tree) -> Iterator[tuple[str, str, str, float]]:
     entries = tree.files + 1 + -(-tree.files // FOLDER_FILES)
     ledgers = [own / name / "ledger.sqlite" for name in NAMES]
     with running(_command(own, one, other), own) as server:
         memory, began = _Memory(server), time.perf_counter()
         seconds = _watch(server, memory, lambda: _recorded(ledgers[0]) >= entries, began)
-        yield "scanned and hashed", "s", seconds
-        yield "scanned and hashed", "per s", tree.files / seconds
+        yield WHERE[0], "taken", "s", seconds
+        yield WHERE[0], "taken", "files/s", tree.files / seconds
         if told := re.findall(r"event=scanning (.*)", (own / "log").read_text("utf-8", "replace")):
             print(f"its log said meanwhile: {told[len(told) // 2]}", file=sys.stderr)
         arrived = tree.arrived(other / "tree")
         seconds = _watch(server, memory, arrived, began)
-        yield "at the other site", "s", seconds
-        yield "at the other site", "per s", tree.files / seconds
+        yield WHERE[1], "taken", "s", seconds
+        yield WHERE[1], "taken", "files/s", tree.files / seconds
         upload(one, other, "ready", b"x", SECONDS_MAX)
         time.sleep(SETTLE_SECONDS)
-        for name, most, now in zip(("first site", "other site"), memory.most, memory.look(), strict=True):
-            yield f"memory, {name}, most", "MiB", most / MIB
-            yield f"memory, {name}, after", "MiB", now / MIB
-        yield "reaction p50", "ms", _reaction(one, other, "first")
-    for name, ledger in zip(("first site", "other site"), ledgers, strict=True):
-        yield f"ledger, {name}", "B a file", ledger.stat().st_size / tree.files
+        for where, most, now in zip(WHERE, memory.most, memory.look(), strict=True):
+            yield where, "memory, most", "MiB", most / MIB
+            yield where, "memory, after", "MiB", now / MIB
+        yield WHERE[1], "reaction p50", "ms", _reaction(one, other, "first")
+    for where, ledger in zip(WHERE, ledgers, strict=True):
+        yield where, "ledger", "B a file", ledger.stat().st_size / tree.files
 
 
-def _again(own: Path, one: Path, other: Path, files: int) -> Iterator[tuple[str, str, float]]:
+def _again(own: Path, one: Path, other: Path, files: int) -> Iterator[tuple[str, str, str, float]]:
     """After a restart: the first upload passes when the scan, which reads no file again, is over."""
     began = time.perf_counter()
     with running(_command(own, one, other), own) as server:
         memory = _Memory(server)
         (one / "again").write_bytes(b"x")
         seconds = _watch(server, memory, (other / "again").exists, began)
-        yield "restart", "s", seconds
-        yield "restart", "per s", files / seconds
+        yield WHERE[0], "restart", "s", seconds
+        yield WHERE[0], "restart", "files/s", files / seconds
         time.sleep(SETTLE_SECONDS)
-        for name, now in zip(("first site", "other site"), memory.look(), strict=True):
-            yield f"memory, {name}, restarted", "MiB", now / MIB
-        yield "reaction p50, restarted", "ms", _reaction(one, other, "second")
+        for where, now in zip(WHERE, memory.look(), strict=True):
+            yield where, "memory, restarted", "MiB", now / MIB
+        yield WHERE[1], "reaction p50, restarted", "ms", _reaction(one, other, "second")
 
 
 def _watch(server: Server, memory: _Memory, done: Callable[[], bool], began: float) -> float:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import replicate_scale
 from bench.process import BenchError
 from bench.replicate import Plan, measure
 from bench.replicate_load import Tree, has_bytes, make_file, wait_for
@@ -19,6 +20,14 @@ def test_our_own_sites_are_measured() -> None:
     ours = {row.metric: row.value for row in rows if row.system == "anycastle"}
     assert ours.keys() >= {"first copy", "p50", "p99", "CPU per upload", "idle CPU", "memory", "40 × 100 B", "4 MiB"}
     assert all(ours[metric] for metric in ("p50", "p99", "memory", "40 × 100 B", "4 MiB"))
+
+
+def test_a_large_tree_is_measured_over_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replicate_scale, "SETTLE_SECONDS", 0.1)
+    monkeypatch.setattr(replicate_scale, "UPLOADS", 3)
+    rows = {(row.case, row.metric, row.unit): row.value for row in replicate_scale.measure(tmp_path, 60)}
+    assert all(rows.values())
+    assert {metric for case, metric, _ in rows if case == "60 files, where it was"} >= {"taken", "ledger", "restart"}
 
 
 def test_what_is_missing_is_named() -> None:
