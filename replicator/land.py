@@ -23,6 +23,8 @@ import msgspec
 from anycastle.replicator.attributes import set_attributes, set_symlink_attributes
 from anycastle.replicator.beneath import (
     O_FOLDER,
+    Elsewhere,
+    NotBeneath,
     TreeError,
     exchange,
     folder_beneath,
@@ -244,6 +246,10 @@ def _remove(places: Places, path: bytes, expected: Fingerprint | None, *, durabl
     try:
         opened = open_beneath(places.root, parent or b".", O_FOLDER)
     except (FileNotFoundError, NotADirectoryError):
+        return
+    except Elsewhere:
+        raise
+    except NotBeneath:  # what lies behind a symlink is not in the tree
         return
     try:
         _remove_at(_Spot(places, opened, name, path, durable), expected)
