@@ -294,16 +294,15 @@ class Tree:
         places = self._places.found
         return [places.popleft() for _ in range(len(places))]
 
-    def keep_conflict(self, path: bytes, version: Version) -> bytes:
+    def keep_conflict(self, path: bytes, version: Version, expected: Fingerprint | None) -> bytes:
         """Keeps a copy of the file or symlink that is at the path below `.anycastle/conflicts`; returns its name there.
 
-        Empty when there are no bytes to keep (absent, a folder). The same file kept again stays one copy.
+        The same file kept again stays one copy. Raises LocalEdit unless it is `expected`, what the ledger says of
+        `version`, from the first byte to the last; LandError.
         """
-        fingerprint = self.fingerprint(path)
-        if fingerprint is None or fingerprint.kind is Kind.FOLDER:
-            return b""
+        check_path(path)
         with landing(path):
-            return keep_copy(self._places, path, version)
+            return keep_copy(self._places, path, version, expected)
 
     def end_conflict(self, kept: bytes, path: bytes, *, put_back: bool) -> None:
         """The kept copy takes the path's place, or goes. Raises TreeError."""

@@ -313,7 +313,7 @@ class Landing:
         return again
 
     async def _keep_loser(self, local: Local, entry: Entry) -> None:
-        kept = await self._disk.do(self._tree.keep_conflict, entry.path, local.version)
+        kept = await self._disk.do(self._tree.keep_conflict, entry.path, local.version, local.fingerprint)
         conflict = Conflict(
             group=self.group,
             path=entry.path,

@@ -271,7 +271,7 @@ class Scrub:
 
     async def _replace(self, entry: Entry, local: Local) -> None:
         with contextlib.suppress(AnycastleError, OSError):  # as far as it can be read
-            await self._threads.do(self._tree.keep_conflict, entry.path, entry.version)
+            await self._threads.do(self._tree.keep_conflict, entry.path, entry.version, local.fingerprint)
         staged = await self._landing.pulls.pull(entry)
         try:
             landed = await self._threads.do(self._tree.land, entry, staged, local.fingerprint)

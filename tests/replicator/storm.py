@@ -3,10 +3,10 @@
 Every content is written once in all the world (site, number), so a byte that is missing at the end has a name.
 """
 
-import contextlib
 import os
 import random
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,8 +33,8 @@ class Storm:
     """One application at one site."""
 
     def __init__(self, root: Path, site: str, chance: random.Random) -> None:
-        self.done: list[str] = []
-        """What was tried and worked, for the story of a failure."""
+        self.done: list[tuple[float, str]] = []
+        """What was tried, and when it was over, for the story of a failure."""
         self._root = os.fsencode(root)
         self._site = site
         self._chance = chance
@@ -68,8 +68,13 @@ class Storm:
         weights = [weight for weight, _ in works]
         for _ in range(steps):
             work = self._chance.choices(works, weights)[0][1]
-            with contextlib.suppress(OSError, AssertionError):
-                self.done.append(f"{self._site}: {work.__name__[1:]} {work()}")
+            began = time.monotonic()
+            try:
+                what = work()
+            except (OSError, AssertionError) as error:  # some of it may be done
+                what = f"in vain: {error}"
+            now = time.monotonic()
+            self.done.append((now, f"{self._site}: DOES {work.__name__[1:]} {what}, took {now - began:.4f} s"))
 
     def _content(self) -> bytes:
         self._written += 1

@@ -170,7 +170,7 @@ def test_hostile_paths_are_refused_everywhere(tree: Tree, path: bytes) -> None:
         lambda: tree.open_body(path),
         lambda: tree.land(delete_entry(path), None, None),
         lambda: tree.land(folder_entry(path), None, None),
-        lambda: tree.keep_conflict(path, Version(1, "ams")),
+        lambda: tree.keep_conflict(path, Version(1, "ams"), None),
     ):
         with pytest.raises(EntryError):
             call()

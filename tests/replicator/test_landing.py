@@ -16,6 +16,7 @@ from anycastle.replicator import landing_queue
 from anycastle.replicator.observation import Conflict
 from tests.replicator.cluster import GROUP, Site, alike, cluster, conflicts_kept, temps, tmpfs
 from tests.replicator.members import until
+from tests.replicator.watching import exchange
 
 BIG = bytes(range(256)) * 4096 * 3
 """3 MiB: pulled."""
@@ -128,6 +129,71 @@ async def test_local_edit_that_nobody_announced_is_a_conflict_not_a_casualty(pai
     conflicts: tuple[Conflict, ...] = (*one.ledger.conflicts(), *other.ledger.conflicts())
     assert len(conflicts) == 1
     assert conflicts[0].path == b"page"
+
+
+async def conflicting(one: Site, other: Site, path: str) -> set[bytes]:
+    """Both edit in the same moment: neither has heard of the other's edit. Returns both contents."""
+    edits = {site.root / path: f"from {site.name}".encode() for site in (one, other)}
+    for file, content in edits.items():
+        file.write_bytes(content)
+    await asyncio.gather(one.fence(), other.fence())
+    return set(edits.values())
+
+
+async def test_the_loser_is_kept_though_another_folder_stood_in_its_place_for_a_moment(
+    pair: tuple[Site, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = pair
+    for folder in ("d", "e"):
+        (one.root / folder).mkdir()
+        (one.root / folder / "page").write_bytes(folder.encode())
+    assert await one.fence() is None
+    await alike(one, other)
+    met = []
+    for site in pair:
+        keep = site.content.tree.keep_conflict
+
+        def swapped(path: bytes, *more: Any, root: Path = site.root, keep: Any = keep) -> bytes:
+            if not met:
+                met.append(path)
+                exchange(root / "d", root / "e")
+                try:
+                    return keep(path, *more)
+                finally:
+                    exchange(root / "d", root / "e")
+            return keep(path, *more)
+
+        monkeypatch.setattr(site.content.tree, "keep_conflict", swapped)
+    both = await conflicting(one, other, "d/page")
+    tree = await alike(one, other)
+    assert met == [b"d/page"]
+    assert conflicts_kept(one.root) + conflicts_kept(other.root) == list(both - {tree["d/page"][-1]})
+    assert tree["e/page"][-1] == b"e"
+
+
+async def test_what_was_written_over_the_loser_is_announced_and_never_kept_in_its_stead(
+    pair: tuple[Site, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = pair
+    (one.root / "page").write_bytes(b"first")
+    assert await one.fence() is None
+    await alike(one, other)
+    met = []
+    for site in pair:
+        keep = site.content.tree.keep_conflict
+
+        def overwritten(path: bytes, *more: Any, file: Path = site.root / "page", keep: Any = keep) -> bytes:
+            if not met:
+                met.append(path)
+                file.write_bytes(b"third")
+            return keep(path, *more)
+
+        monkeypatch.setattr(site.content.tree, "keep_conflict", overwritten)
+    both = await conflicting(one, other, "page")
+    tree = await alike(one, other)
+    assert met == [b"page"]
+    assert tree["page"][-1] == b"third"
+    assert set(conflicts_kept(one.root) + conflicts_kept(other.root)) < both, "the other's edit, and it alone"
 
 
 async def test_two_sites_cut_off_from_each_other_keep_both_versions(tmp_path: Path) -> None:

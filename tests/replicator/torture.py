@@ -5,7 +5,7 @@ import os
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -17,6 +17,7 @@ from anycastle.replicator.entry import Entry, Kind, Version
 from anycastle.replicator.observation import Change
 from tests.replicator.cluster import GROUP, Site, cluster, picture, temps
 from tests.replicator.storm import Storm
+from tests.replicator.witness import Witness
 
 REST_SECONDS_MAX = 60.0
 """From the last change to equal trees; a machine that has other work too is slow."""
@@ -33,7 +34,14 @@ class Outcome:
     concurrent: int = 0
     """Edits that lost against another that did not know of them."""
     rest_seconds: float = 0.0
-    story: list[str] = field(default_factory=list)
+
+
+class Wrong(AssertionError):
+    """Something that must hold does not, at a path."""
+
+    def __init__(self, path: bytes, what: str) -> None:
+        super().__init__(what)
+        self.path = path
 
 
 @patch.object(Compaction, "ask", lambda self, command: None)
@@ -46,38 +54,42 @@ async def torture(folder: Path, seed: int, *, steps: int, at: int, gusts: int = 
     chance = random.Random(seed)
     async with cluster(folder, THREE) as sites:
         gone = [Replaced(site) for site in sites]
+        witness = Witness(sites)
         storms = [Storm(site.root, site.name, random.Random(chance.random())) for site in sites[:at]]
-        for gust in range(gusts):
-            await asyncio.gather(*(asyncio.to_thread(storm.blow, steps // gusts) for storm in storms))
-            outcome.story = [line for storm in storms for line in storm.done]
-            if gust == 0:
-                await at_rest(sites, outcome)
-        outcome.story = [line for storm in storms for line in storm.done]
-        await at_rest(sites, outcome)
-        await no_bytes_lost(sites, outcome, {each for site in gone for each in site.versions})
-        assert not [name for site in sites for name in temps(site.root)], "temps are left over"
+        try:
+            for gust in range(gusts):
+                await asyncio.gather(*(asyncio.to_thread(storm.blow, steps // gusts) for storm in storms))
+                if gust == 0:
+                    await at_rest(sites, outcome)
+            await at_rest(sites, outcome)
+            await no_bytes_lost(sites, outcome, {each for site in gone for each in site.versions})
+            assert not [name for site in sites for name in temps(site.root)], "temps are left over"
+        except Wrong as wrong:
+            steps_done = [line for storm in storms for line in storm.done]
+            raise AssertionError(f"seed {seed}: {wrong}\n{witness.story(wrong.path, steps_done)}") from wrong
     return outcome
 
 
 async def at_rest(sites: tuple[Site, ...], outcome: Outcome) -> None:
     """Every tree is byte-equal, with all that is replicated, and every ledger says so."""
     began = time.monotonic()
-    while (why := await asyncio.to_thread(_unlike, sites)) and time.monotonic() - began < REST_SECONDS_MAX:  # noqa: ASYNC110 - polled with a deadline
+    while (wrong := await asyncio.to_thread(_unlike, sites)) and time.monotonic() - began < REST_SECONDS_MAX:  # noqa: ASYNC110 - polled with a deadline
         await asyncio.sleep(0.05)
     outcome.rest_seconds = time.monotonic() - began
-    assert not why, f"seed {outcome.seed}: after {REST_SECONDS_MAX:.0f} s: {why}"
+    if wrong is not None:
+        raise Wrong(wrong.path, f"after {REST_SECONDS_MAX:.0f} s: {wrong}")
 
 
-def _unlike(sites: tuple[Site, ...]) -> str:
-    """How the sites still differ; the empty string when they do not."""
+def _unlike(sites: tuple[Site, ...]) -> Wrong | None:
+    """How the sites still differ; None when they do not."""
     for site in sites:
         if site.ledger.detailed() != sites[0].ledger.detailed():
-            return f"{site.name} and {sites[0].name} know different journals"
+            return Wrong(b"", f"{site.name} and {sites[0].name} know different journals")
         if waiting := next(site.ledger.unlanded(GROUP), None):
-            causes = list(site.content.landing.failed.items())[:3]
-            return f"{site.name} has not landed {waiting}; failed: {causes}"
+            cause = site.content.landing.failed.get(waiting.path, "it never failed")
+            return Wrong(waiting.path, f"{site.name} has not landed {waiting}: {cause}")
         if site.content.settle.unsettled(b"") or site.content.settle.still_written:
-            return f"{site.name} has not looked at everything"
+            return Wrong(b"", f"{site.name} has not looked at everything")
     first = picture(sites[0].root)
     for site in sites[1:]:
         other = picture(site.root)
@@ -86,14 +98,18 @@ def _unlike(sites: tuple[Site, ...]) -> str:
     return _against_ledger(sites[0], first)
 
 
-def _difference(name: str, one: dict[str, Any], other_name: str, other: dict[str, Any]) -> str:
+def _difference(name: str, one: dict[str, Any], other_name: str, other: dict[str, Any]) -> Wrong:
     path = min(path for path in one.keys() | other.keys() if one.get(path) != other.get(path))
-    return f"{path!r}: {name} has {str(one.get(path))[:300]}, {other_name} has {str(other.get(path))[:300]}"
+    has, other_has = str(one.get(path))[:300], str(other.get(path))[:300]
+    return Wrong(os.fsencode(path), f"{path!r}: {name} has {has}, {other_name} has {other_has}")
 
 
-def _against_ledger(site: Site, tree: dict[str, Any]) -> str:
+def _against_ledger(site: Site, tree: dict[str, Any]) -> Wrong | None:
     known = {os.fsdecode(path) for path, _ in site.ledger.locals_below(GROUP, b"")}
-    return "" if known == tree.keys() else f"{site.name}: tree and ledger differ in {sorted(known ^ tree.keys())[:3]}"
+    differing = sorted(known ^ tree.keys())
+    if not differing:
+        return None
+    return Wrong(os.fsencode(differing[0]), f"{site.name}: tree and ledger differ in {differing[:3]}")
 
 
 class Replaced:
@@ -122,19 +138,20 @@ async def no_bytes_lost(sites: tuple[Site, ...], outcome: Outcome, gone: set[tup
     for entry in entries:
         if entry.path not in newest or newest[entry.path].version < entry.version:
             newest[entry.path] = entry
-    # Kept without bytes: the application had taken the file away, and nobody had looked yet.
-    empty = {(each.path, each.loser) for site in sites for each in site.ledger.conflicts() if not each.kept}
-    replaced = gone | empty | {(entry.path, entry.parent) for entry in entries}
-    lost = []
+    replaced = gone | {(entry.path, entry.parent) for entry in entries}
+    lost: list[Entry] = []
     for entry in entries:
         winner = newest[entry.path]
         if entry is winner or (entry.path, entry.version) in replaced or entry.kind in (Kind.ABSENT, Kind.FOLDER):
             continue
         outcome.concurrent += 1
         if _content(entry) not in kept | {_content(winner)}:
-            lost.append(_story(entry, entries))
+            lost.append(entry)
     outcome.entries, outcome.files = len(entries), sum(entry.kind is Kind.FILE for entry in newest.values())
-    assert not lost, f"seed {outcome.seed}: {len(lost)} edits are nowhere: {'; '.join(lost[:3])}"
+    if lost:
+        raise Wrong(
+            lost[0].path, f"{len(lost)} edits are nowhere: {'; '.join(_story(each, entries) for each in lost[:3])}"
+        )
 
 
 def _story(lost: Entry, entries: list[Entry]) -> str:
