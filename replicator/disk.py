@@ -16,7 +16,7 @@ import platform
 import re
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from anycastle.clock import SystemClock
@@ -149,6 +149,16 @@ class Tree:
         """What is at the path; None when nothing is, or nothing that is replicated. Raises EntryError, Unreadable."""
         status = self._status(path)
         return None if status is None else fingerprint_of(status)
+
+    def changed_since(self, found: Iterable[tuple[bytes, Fingerprint | None]]) -> list[bytes]:
+        """The paths that are not any more what was found there, or cannot be read."""
+        return [path for path, fingerprint in found if not self._is(path, fingerprint)]
+
+    def _is(self, path: bytes, fingerprint: Fingerprint | None) -> bool:
+        try:
+            return self.fingerprint(path) == fingerprint
+        except AnycastleError:
+            return False
 
     def is_folder(self, path: bytes) -> bool:
         status = self._status(path)

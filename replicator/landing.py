@@ -93,6 +93,9 @@ class Landing:
         self._busy: set[bytes] = set()
         self._done: list[tuple[Entry, Fingerprint | None]] = []
         self._done_filled = asyncio.Event()
+        self._written: list[tuple[Entry, Fingerprint | None]] = []
+        """In the ledger, and to be compared with the disk once more."""
+        self._written_filled = asyncio.Event()
         self._told: set[str] = set()
 
     async def run(self) -> None:
@@ -103,6 +106,7 @@ class Landing:
             for number in range(FAR_WORKERS):
                 tasks.create_task(self._work(self._far, wanted_only=number == 0))
             tasks.create_task(self._flush())
+            tasks.create_task(self._compare())
             tasks.create_task(self._revive())
 
     def add(self, entries: tuple[Entry, ...], bodies: Mapping[bytes, bytes]) -> None:
@@ -368,6 +372,20 @@ class Landing:
                 self._near.hasten(entry.path.rpartition(b"/")[0])
             self.landed_count += len(done)
             self._landed()
+            self._written += done
+            self._written_filled.set()
+
+    async def _compare(self) -> None:
+        """A folder that was moved, or removed and made again, after something landed in it and before the ledger knew
+        of that: nobody who looked at the folder could miss it there.
+        """
+        while True:
+            await self._written_filled.wait()
+            self._written_filled.clear()
+            written, self._written = self._written, []
+            with contextlib.suppress(Stopped):
+                found = [(entry.path, fingerprint) for entry, fingerprint in written]
+                self._look(tuple(await self._disk.do(self._tree.changed_since, found)))
 
     async def _write(self, done: list[tuple[Entry, Fingerprint | None]]) -> None:
         while True:

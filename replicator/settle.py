@@ -341,8 +341,11 @@ class Settle:
             while (self._again or self._dirty) and self._may_journal.is_set():
                 fresh = bool(self._dirty)
                 self._looking = self._next_round()
+                scans, scanning = self.survey.begun, self.survey.underway
                 seen = await self._observe(list(self._looking))
                 journaled = await self._journal(seen.changes)
+                if scanning or self.survey.begun != scans:
+                    await self._look_once_more(seen)
                 for path, found in seen.more.items():
                     self._look(found, self._looking[seen.under[path]])
                 looking, self._looking = self._looking, {}
@@ -384,6 +387,14 @@ class Settle:
         whole.leave_alone(self._landing)
         whole.keep_whole()
         return whole
+
+    async def _look_once_more(self, seen: Seen) -> None:
+        """A folder was moved away and back while a round had seen it gone: the scan that the way back caused found disk
+        and ledger equal, and then the ledger was told that all of it is gone.
+        """
+        found = [(change.path, change.fingerprint) for change in seen.changes]
+        for path in await self._hashing.do(self._tree.changed_since, found):
+            self._look((path,), self._looking[seen.under[path]])
 
     async def _journal(self, changes: list[Change]) -> bool:
         """False when the ledger would not take them; then nothing is lost by looking again."""

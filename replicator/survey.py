@@ -40,6 +40,8 @@ class Survey:
         """`found` takes a piece of what differs, and returns when there is room for more."""
         self.looked = 0
         """Things looked at by the scan of the whole tree that is under way, or by the last one."""
+        self.begun = 0
+        """Scans so far, of all or of a part."""
         self._group = group
         self._tree = tree
         self._ledger = ledger
@@ -60,6 +62,7 @@ class Survey:
         """
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._underway.add(done)
+        self.begun += 1
         return self._walk_until_done(below, done)
 
     async def _walk_until_done(self, below: bytes, done: asyncio.Future[None]) -> None:

@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import os
 import shutil
-from collections.abc import AsyncIterator, Sequence
+import threading
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ from typing import Any
 import pytest
 from blake3 import blake3
 
-from anycastle.replicator import landing_queue
-from anycastle.replicator.observation import Conflict
+from anycastle.replicator import land, landing_queue
+from anycastle.replicator.entry import Entry
+from anycastle.replicator.fault_point import Point
+from anycastle.replicator.observation import Conflict, Fingerprint
+from anycastle.replicator.schema import LedgerError
 from tests.replicator.cluster import GROUP, Site, alike, cluster, conflicts_kept, temps, tmpfs
 from tests.replicator.members import until
 from tests.replicator.watching import exchange
@@ -194,6 +198,49 @@ async def test_what_was_written_over_the_loser_is_announced_and_never_kept_in_it
     assert met == [b"page"]
     assert tree["page"][-1] == b"third"
     assert set(conflicts_kept(one.root) + conflicts_kept(other.root)) < both, "the other's edit, and it alone"
+
+
+async def test_what_landed_in_a_folder_that_was_just_exchanged_is_noticed(
+    pair: tuple[Site, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that the kernel tells of that landing bears the folder's new name, and the ledger knows of it too late."""
+    one, other = pair
+    (one.root / "d").mkdir()
+    (one.root / "other").mkdir()
+    assert await one.fence() is None
+    await alike(one, other)
+    settling, walk, real = other.content.settle, other.content.settle.survey.walk, other.ledger.landed
+    exchanged, scanned, looked = threading.Event(), threading.Event(), threading.Event()
+
+    def reached(point: Point) -> None:
+        if point is Point.SYNCED and not exchanged.is_set():
+            exchanged.set()
+            exchange(other.root / "d", other.root / "other")
+
+    def walked(below: bytes) -> Coroutine[None, None, None]:
+        work = walk(below)
+
+        async def noted() -> None:
+            await work
+            if below == b"d":
+                scanned.set()
+
+        return noted()
+
+    def landed(group: str, items: Sequence[tuple[Entry, Fingerprint | None]]) -> None:
+        if not looked.is_set():
+            raise LedgerError("full")
+        real(group, items)
+
+    monkeypatch.setattr(land, "reach", reached)
+    monkeypatch.setattr(other.ledger, "landed", landed)
+    monkeypatch.setattr(settling.survey, "walk", walked)
+    (one.root / "d/file").write_bytes(b"x")
+    await until(scanned.is_set, "scanned")
+    await until(lambda: not settling.survey.underway and not settling.unsettled(b""), "looked at all")
+    looked.set()
+    await until(lambda: not (one.root / "d/file").exists(), "gone at the first site too")
+    assert (await alike(one, other))["other/file"][-1] == b"x"
 
 
 async def test_two_sites_cut_off_from_each_other_keep_both_versions(tmp_path: Path) -> None:

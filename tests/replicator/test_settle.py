@@ -4,13 +4,15 @@ import asyncio
 import os
 import random
 import shutil
-from collections.abc import AsyncIterator, Iterator
+import threading
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from anycastle.replicator import look, settle
 from anycastle.replicator.entry import Entry, Kind
+from anycastle.replicator.observation import Change
 from anycastle.replicator.watch_event import Overflow
 from tests.replicator.cluster import GROUP, Site, cluster, tmpfs
 from tests.replicator.members import until
@@ -358,6 +360,42 @@ async def test_a_tree_that_comes_whole_is_scanned_once(
     (tmp_path / "outside").rename(site.root / "inside")
     assert await barrier(site) == 2504
     assert scanned == []
+
+
+async def test_a_folder_that_is_back_before_its_going_is_journaled_is_there(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scan that its coming back causes finds disk and ledger equal; only then does the ledger hear that it went."""
+    (site.root / "d/e").mkdir(parents=True)
+    (site.root / "d/e/file").write_bytes(b"x")
+    await barrier(site)
+    settling, real = site.content.settle, site.ledger.journal
+    over = threading.Event()
+    walk = settling.survey.walk
+
+    def walked(below: bytes) -> Coroutine[None, None, None]:
+        work = walk(below)
+
+        async def noted() -> None:
+            await work
+            if below == b"d":
+                over.set()
+
+        return noted()
+
+    def journal(group: str, changes: Sequence[Change], *more: frozenset[bytes]) -> tuple[Entry, ...]:
+        if any(change.path == b"d" and change.kind is Kind.ABSENT for change in changes) and not over.is_set():
+            (site.root / "away").rename(site.root / "d")
+            assert over.wait(10)
+        return real(group, changes, *more)
+
+    monkeypatch.setattr(settling.survey, "walk", walked)
+    monkeypatch.setattr(site.ledger, "journal", journal)
+    (site.root / "d").rename(site.root / "away")
+    await barrier(site)
+    assert over.is_set()
+    await barrier(site)
+    assert [os.fsdecode(path) for path, _ in site.ledger.locals_below(GROUP, b"")] == ["d", "d/e", "d/e/file"]
 
 
 async def test_a_folder_that_was_outside_for_a_moment_is_looked_through(site: Site) -> None:
