@@ -49,10 +49,11 @@ MASK = (
 _IGNORED = MASK & ~kernel.RENAME | kernel.EVENT_ON_CHILD
 """In our folder of temp files. Renames out of it are told: what lands is looked at like anything else."""
 READ_BYTES = 64 * 1024
+"""About 700 events: a few milliseconds of the loop."""
 BURST_EVENTS = 64
 """Read at once: then more are coming, and it is cheaper to read them many at a time."""
 BURST_SECONDS = 0.002
-"""About 700 events: a few milliseconds of the loop."""
+"""What they wait for each other; their order, and that of cookies among them, is the kernel's queue's all the same."""
 PROBE_TIMEOUT_SECONDS = 2.0
 PROBE_READS_MAX = 1000
 

@@ -39,8 +39,10 @@ Socket = web.WebSocketResponse | aiohttp.ClientWebSocketResponse
 
 UNSENT_BYTES = 64 * 1024
 """What may sit in the kernel's queue, out of reach of urgent frames."""
-QUICK_PIECE_BYTES = 128 * 1024
-"""Of bulk, on a link that took the last piece in QUICK_SECONDS: each piece costs both sides some 100 µs."""
+QUICK_PIECE_BYTES = 64 * 1024
+"""Of bulk, on a link that took the last piece in QUICK_SECONDS: each piece costs both sides some 100 µs. No more than
+may sit in the kernel's queue: that of a thin line takes the first pieces quickly, too, and a lease waits for them.
+"""
 QUICK_SECONDS = 0.01
 CLOSE_SECONDS = 1.0
 PINGS_PER_SILENCE = 3

@@ -30,6 +30,17 @@ def test_urgent_waits_for_one_piece_at_most() -> None:
     assert rest[-1] == LAST + bulk[-PIECE_BYTES:]
 
 
+def test_pieces_are_longer_where_the_link_is_quick() -> None:
+    outbox = Outbox(queue_bytes_max=10**6)
+    bulk = bytes(range(256)) * 256
+    assert outbox.put(bulk, urgent=False)
+    outbox.piece_bytes = 2 * PIECE_BYTES
+    assert outbox.next_bulk_bytes() == 2 * PIECE_BYTES
+    assert outbox.take() == PIECE + bulk[: 2 * PIECE_BYTES]
+    outbox.piece_bytes = PIECE_BYTES
+    assert outbox.take() == PIECE + bulk[2 * PIECE_BYTES : 3 * PIECE_BYTES]
+
+
 def test_each_queue_is_bounded_on_its_own() -> None:
     outbox = Outbox(queue_bytes_max=100)
     assert outbox.put(b"x" * 500, urgent=False)  # alone in its queue, any length
