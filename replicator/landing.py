@@ -16,7 +16,16 @@ import msgspec
 
 from anycastle.clock import Clock
 from anycastle.errors import AnycastleError
-from anycastle.replicator.disk import DigestMismatch, LandError, LocalEdit, NotEmpty, Staged, Tree, TreeError
+from anycastle.replicator.disk import (
+    DigestMismatch,
+    LandError,
+    LocalEdit,
+    NotBeneath,
+    NotEmpty,
+    Staged,
+    Tree,
+    TreeError,
+)
 from anycastle.replicator.entry import Entry, Kind
 from anycastle.replicator.fault_point import Point, reach
 from anycastle.replicator.landing_batch import Content, Landed, Lander, Loses, Outcome, Superseded
@@ -242,6 +251,8 @@ class Landing:
             self._look((path,))
         elif isinstance(error, NotEmpty) or self._is_lost(job.entry, error):
             self._insist(path)
+        elif isinstance(error, NotBeneath) or (isinstance(error, LandError) and error.cause == "ENOTDIR"):
+            self._look(tuple(_folders_of(path)))  # no folder: perhaps a change that nobody told us of
         cause = str(error) or type(error).__name__
         if not isinstance(error, LocalEdit | NotEmpty | NobodyHasIt | Stopped):
             self._tell(error.cause if isinstance(error, LandError) else type(error).__name__, path, cause)
@@ -394,6 +405,11 @@ class Landing:
             except AnycastleError as error:
                 self._tell("ledger", done[0][0].path, str(error))
                 await asyncio.sleep(RETRY_SECONDS)
+
+
+def _folders_of(path: bytes) -> Iterator[bytes]:
+    while path := path.rpartition(b"/")[0]:
+        yield path
 
 
 def _abort(content: Content) -> None:

@@ -16,6 +16,7 @@ from blake3 import blake3
 from anycastle.replicator import land, landing_queue
 from anycastle.replicator.entry import Entry
 from anycastle.replicator.fault_point import Point
+from anycastle.replicator.look import Seen
 from anycastle.replicator.observation import Conflict, Fingerprint
 from anycastle.replicator.schema import LedgerError
 from tests.replicator.cluster import GROUP, Site, alike, cluster, conflicts_kept, temps, tmpfs
@@ -241,6 +242,36 @@ async def test_what_landed_in_a_folder_that_was_just_exchanged_is_noticed(
     looked.set()
     await until(lambda: not (one.root / "d/file").exists(), "gone at the first site too")
     assert (await alike(one, other))["other/file"][-1] == b"x"
+
+
+@pytest.mark.parametrize("thing", ["file", "symlink"])
+async def test_what_stands_in_the_place_of_a_folder_unnoticed_is_looked_at(
+    pair: tuple[Site, ...], monkeypatch: pytest.MonkeyPatch, thing: str
+) -> None:
+    one, other = pair
+    (one.root / "b").mkdir()
+    assert await one.fence() is None
+    await alike(one, other)
+    looks, observe = other.content.settle.looks, other.content.settle.looks.observe
+    missed = threading.Event()
+
+    def blind(paths: Sequence[bytes]) -> Seen:
+        if b"b" in paths:
+            missed.set()
+        return observe([path for path in paths if path != b"b"])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(looks, "observe", blind)
+        (other.root / "b").rmdir()
+        if thing == "file":
+            (other.root / "b").write_bytes(b"x")
+        else:
+            (other.root / "b").symlink_to("elsewhere")
+        await other.content.settle.barrier()
+    assert missed.is_set()
+    (one.root / "b/d3").mkdir()
+    await until(lambda: other.has_landed("b/d3") and (other.root / "b/d3").is_dir(), "landed")
+    assert sorted(await alike(one, other)) == ["b", "b/d3"]
 
 
 async def test_two_sites_cut_off_from_each_other_keep_both_versions(tmp_path: Path) -> None:
