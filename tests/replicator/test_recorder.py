@@ -29,7 +29,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 def record(seq: int) -> e.Record:
     entry = file_entry(b"%03d" % seq, BODY, seq=seq, lamport=seq)
-    return e.Record(GROUP, "nyc", (entry,), {entry.digest: BODY})
+    return e.Record(GROUP, "nyc", (entry,), {entry.digest: BODY}, seq - 1, seq)
 
 
 async def test_contents_are_dropped_first_then_announcements(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +65,7 @@ async def test_a_ledger_that_takes_nothing_holds_back_the_sender_and_nothing_is_
         record = nyc.ledger.record
         most = 0
 
-        def refuse(*given: object) -> tuple[Entry, ...]:
+        def refuse(*given: object, **named: object) -> tuple[Entry, ...]:
             raise LedgerError("the disk is full")
 
         def full() -> bool:

@@ -85,8 +85,8 @@ class Witness:
             for entry, fingerprint in items:
                 note(site, f"landed {entry.version} {entry.kind.name} {entry.path!r} {fingerprint}", (entry.path,))
 
-        def recording(group: str, entries: Sequence[Entry]) -> tuple[Entry, ...]:
-            waiting = record(group, entries)
+        def recording(group: str, entries: Sequence[Entry], **named: Any) -> tuple[Entry, ...]:
+            waiting = record(group, entries, **named)
             for entry in entries:
                 told = f"recorded {entry.version} {entry.kind.name} {entry.path!r} over {entry.parent}"
                 note(site, f"{told}{', to land' if entry in waiting else ''}", (entry.path,))
