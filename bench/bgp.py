@@ -124,6 +124,12 @@ class Bird:
         raise BenchError("BIRD has ended")
 
 
+def _listens(control: Path) -> bool:
+    """A socket is there a moment before anybody listens at it."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as trying:
+        return trying.connect_ex(str(control)) == 0
+
+
 @contextlib.contextmanager
 def router(folder: Path) -> Iterator[Bird]:
     folder.mkdir()
@@ -137,7 +143,7 @@ def router(folder: Path) -> Iterator[Bird]:
     bird, control = find("bird"), folder / "ctl"
     assert bird is not None
     with running([bird, "-f", "-c", str(folder / "bird.conf"), "-s", str(control)], folder) as server:
-        wait_until(control.exists, server, 10.0)
+        wait_until(lambda: _listens(control), server, 10.0)
         opened = Bird(control, port)
         try:
             yield opened
