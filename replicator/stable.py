@@ -6,6 +6,7 @@ not here: so no older entry of a path can come after its tombstone is gone. Memb
 are not waited for: they have to compare before they count again.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -83,7 +84,7 @@ class Stable:
         others = self._others - self._absent.get(group, frozenset())
         proposal = self._proposals[group]
         if proposal is None:
-            if now - self._tried_at.get(group, now - PROPOSE_SECONDS) >= PROPOSE_SECONDS:
+            if now - self._tried_at.get(group, -math.inf) >= PROPOSE_SECONDS:
                 self._tried_at[group] = now
                 self._propose(group, own, others, now=now)
             return {}
