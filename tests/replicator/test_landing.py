@@ -359,7 +359,9 @@ async def test_wrong_bytes_are_refused_counted_and_asked_of_the_next_holder(tmp_
         await until(lambda: len(late.replica.holders(entry)) == 2, "both are known to hold it")
         first, second = late.replica.holders(entry)
         by_name = {"ams": one, "nyc": other}
-        by_name[first].links._bodies, by_name[second].links._bodies = lie, honest[second]
+        by_name[first].links._bodies = by_name[second].links._bodies = lie
+        await until(lambda: late.replica.counters()["bodies_refused"] >= 1, "a lie is refused")
+        by_name[second].links._bodies = honest[second]
         await until(lambda: late.has_landed("film"), "landed from the honest one")
         assert (late.root / "film").read_bytes() == BIG
         assert late.replica.counters()["bodies_refused"] >= 1
