@@ -78,8 +78,11 @@ def nothing_new(db: apsw.Connection, grp: int, change: Change, known: place.Plac
     if landed is not None:
         place.set_local(db, grp, *landed, change.fingerprint, pending=True)
         return True
-    # A folder made on the way to something in it: its own entry is here and will set its attributes.
-    return known.local is None and change.kind is Kind.FOLDER and known.newest.kind is Kind.FOLDER
+    if known.local is not None or change.kind is not Kind.FOLDER or change.fingerprint is None:
+        return False
+    # A folder made on the way to something in it: its own entry is here and will set its attributes. Or one that is to
+    # give way, and does not yet: a look at a folder always tells what is there.
+    return known.newest.kind is Kind.FOLDER or place.stands_as_found(db, grp, change.path, change.fingerprint)
 
 
 def stays(db: apsw.Connection, grp: int, member: str, change: Change, known: place.Place | None) -> bool:

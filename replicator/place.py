@@ -70,6 +70,10 @@ UPDATE place SET local_origin = NULL, local_seq = NULL, local_lamport = NULL, lo
 ino = NULL, ctime_ns = NULL, mtime_ns = NULL, size = NULL, disk_kind = NULL, mode = NULL, uid = NULL, gid = NULL
 WHERE grp = ? AND path = ? AND local_seq = 0"""
 
+_STANDS_AS_FOUND = """
+SELECT 1 FROM place
+WHERE grp = ? AND path = ? AND local_seq = 0 AND (ino, disk_kind, mode, uid, gid) = (?, ?, ?, ?, ?)"""
+
 _ADOPT = """
 UPDATE place SET origin = ?1, seq = ?2, lamport = ?3, local_origin = ?1, local_seq = ?2, local_lamport = ?3
 WHERE grp = ?4 AND path = ?5"""
@@ -170,6 +174,12 @@ def take_back_left_out(db: apsw.Connection, grp: int) -> list[tuple[int, int]]:
 def forget_found(db: apsw.Connection, grp: int, path: bytes) -> None:
     """What was found is not there any more."""
     db.execute(_FORGET_FOUND, (grp, path))
+
+
+def stands_as_found(db: apsw.Connection, grp: int, path: bytes, folder: Fingerprint) -> bool:
+    """A folder is what no entry here tells of (found, or buried) and what is to give way: it is known already."""
+    ino, _, _, _, *rest = to_key(folder)
+    return db.execute(_STANDS_AS_FOUND, (grp, path, ino, *rest)).fetchone() is not None
 
 
 def bury(db: apsw.Connection, grp: int, origin: int, gone: Entry, parent: int) -> None:

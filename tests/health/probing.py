@@ -11,9 +11,13 @@ from anycastle.health.probe import Prober
 from anycastle.health.settings import Check, HealthSettings, Probe
 
 DEADLINE_SECONDS = 30.0
+PATIENCE_SECONDS = 10.0
+"""What is to answer has the time that a busy machine needs."""
 
 
-def probe(check: Check, name: str = "it", *, timeout_seconds: float = 0.5, interval_seconds: float = 0.05) -> Probe:
+def probe(
+    check: Check, name: str = "it", *, timeout_seconds: float = PATIENCE_SECONDS, interval_seconds: float = 0.05
+) -> Probe:
     return Probe(
         site="ams",
         name=name,
@@ -42,9 +46,16 @@ async def probing(
             running.cancel()
 
 
-async def look(check: Check, *, tls: ssl.SSLContext | None = None, timeout_seconds: float = 0.5) -> tuple[bool, str]:
+async def look(
+    check: Check, *, tls: ssl.SSLContext | None = None, timeout_seconds: float = PATIENCE_SECONDS
+) -> tuple[bool, str]:
     async with probing(probe(check, timeout_seconds=timeout_seconds), tls=tls) as results:
         return results[0].ok, results[0].reason
+
+
+def patience(reason: str) -> float:
+    """The time limit for a probe of which that is expected, in seconds."""
+    return 0.5 if reason == "no answer within 0.5 s" else PATIENCE_SECONDS
 
 
 async def until(condition: Callable[[], bool]) -> None:

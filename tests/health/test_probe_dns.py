@@ -3,7 +3,7 @@
 import pytest
 
 from anycastle.health.settings import DnsCheck
-from tests.health.probing import look
+from tests.health.probing import look, patience
 from tests.health.targets import nameserver
 from tests.ports import free_port
 
@@ -15,14 +15,14 @@ from tests.ports import free_port
         ("garbage", True, "answered NOERROR"),
         ("lame", False, "answered NOERROR, not authoritative; expected an authoritative NOERROR"),
         ("refused", False, "answered REFUSED, authoritative; expected an authoritative NOERROR"),
-        ("silent", False, "no answer within 0.2 s"),
+        ("silent", False, "no answer within 0.5 s"),
     ],
 )
 async def test_dns(mood: str, ok: bool, reason: str) -> None:
     async with nameserver() as (port, server):
         server.mood = mood
         check = DnsCheck(host="127.0.0.1", port=port, name="www.example.com", type="A")
-        assert await look(check, timeout_seconds=0.2) == (ok, reason)
+        assert await look(check, timeout_seconds=patience(reason)) == (ok, reason)
 
 
 async def test_dns_refused_by_the_host() -> None:

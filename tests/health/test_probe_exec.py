@@ -8,7 +8,7 @@ import pytest
 
 from anycastle.health.probe_exec import OUTPUT_BYTES_MAX
 from anycastle.health.settings import ExecCheck
-from tests.health.probing import look, probe, probing, until
+from tests.health.probing import look, patience, probe, probing, until
 
 
 def shell(script: str) -> ExecCheck:
@@ -29,7 +29,7 @@ def shell(script: str) -> ExecCheck:
     ],
 )
 async def test_programs(script: str, ok: bool, reason: str) -> None:
-    assert await look(shell(script)) == (ok, reason)
+    assert await look(shell(script), timeout_seconds=patience(reason)) == (ok, reason)
 
 
 async def test_a_program_that_is_not_there() -> None:

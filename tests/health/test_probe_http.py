@@ -9,7 +9,7 @@ from aiohttp import web
 
 from anycastle.health.probe_http import BODY_BYTES_MAX
 from anycastle.health.settings import DAY_SECONDS, HttpCheck
-from tests.health.probing import look, probe, probing
+from tests.health.probing import look, patience, probe, probing
 from tests.health.targets import certificate, http_server
 from tests.ports import free_port
 
@@ -53,7 +53,7 @@ async def page(request: web.Request) -> web.StreamResponse:
 async def test_http(path: str, extra: dict[str, object], ok: bool, reason: str) -> None:
     async with http_server(page) as port:
         check = HttpCheck(url=f"http://127.0.0.1:{port}{path}", **extra)  # type: ignore[arg-type]
-        assert await look(check) == (ok, reason)
+        assert await look(check, timeout_seconds=patience(reason)) == (ok, reason)
 
 
 async def test_http_refused() -> None:

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from anycastle.health.probe_tcp import EXPECT_BYTES_MAX
 from anycastle.health.settings import TcpCheck
-from tests.health.probing import look
+from tests.health.probing import look, patience
 from tests.health.targets import http_server
 from tests.ports import free_port
 
@@ -61,7 +61,7 @@ async def test_tcp() -> None:
 async def test_what_is_said(send: bytes, expect: bytes, ok: bool, reason: str) -> None:
     async with speaker() as port:
         check = TcpCheck(host="127.0.0.1", port=port, send=send, expect=expect)
-        assert await look(check) == (ok, reason)
+        assert await look(check, timeout_seconds=patience(reason)) == (ok, reason)
 
 
 async def test_tcp_ipv6() -> None:
