@@ -64,6 +64,7 @@ class Content:
         ledger_thread: LedgerThread,
         feed: Callable[[Event], None],
         moved: Callable[[], None],
+        touched: Callable[[], None],
         connected: Callable[[], frozenset[str]],
         listing: Lister,
     ) -> None:
@@ -72,6 +73,8 @@ class Content:
         self.ledger = ledger
         self.controller = controller
         held = ledger.detailed().get(settings.name, {})
+        self.writing = 0
+        """Writes under way through this site's edge."""
         self.flight = Flight(sites, depth=settings.prefix_depth, heads=held)
         _check_root(settings, ledger)
         ledger.merge.leave_out(settings.name, settings.exclude)
@@ -111,6 +114,7 @@ class Content:
                 landing=self.landing.landing,
                 journaled=self._journaled,
                 moved=moved,
+                touched=touched,
             )
         except BaseException:
             self.tree.close()

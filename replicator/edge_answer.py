@@ -198,10 +198,11 @@ class Answers:
         group = exchange.target.group.name
         if exchange.hops:
             await exchange.body.begin()  # a member that gave up meanwhile must find that nothing was done
-        upstream = await self.applications.ask(exchange, exchange.headers, write=True)
-        async with upstream:
-            held = await self._hold(upstream, group)
-        refusal = await self._fenced(exchange.target.group)
+        with self._gate.writing(group):
+            upstream = await self.applications.ask(exchange, exchange.headers, write=True)
+            async with upstream:
+                held = await self._hold(upstream, group)
+            refusal = await self._fenced(exchange.target.group)
         if refusal is not None:
             return self._refuse(exchange, refusal)
         self.given["write"] += 1

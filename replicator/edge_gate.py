@@ -1,6 +1,7 @@
 """What the edge asks of the rest of the member."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from anycastle.replicator.gate import Forward, Refuse, Serve
@@ -27,6 +28,10 @@ class GatePort(Protocol):
 
     async def before_write(self, group: str, prefix: bytes) -> Forward | Refuse | None:
         """Wait until what is known below the prefix is here, for software reads before it writes; None lets it."""
+        ...
+
+    def writing(self, group: str) -> AbstractContextManager[None]:
+        """A write is with the application, or not fenced yet: meanwhile nothing is served unasked (`edge_pass`)."""
         ...
 
     async def fence(self, group: str) -> Refuse | None:

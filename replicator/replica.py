@@ -11,7 +11,8 @@ Law: the controller decides, this file only carries out; it holds no truth that 
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Callable, Sequence
+import math
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from typing import assert_never, cast
 
 from anycastle.clock import Clock, JumpDetector
@@ -74,6 +75,8 @@ class Replica:
         """Sites without a link with us -> since when."""
         self._troubles = Troubles()
         self._on_change = on_change
+        self.on_news: Callable[[str], None] = lambda group: None
+        """Hears of a group before anything of it is acknowledged that may not be served yet (`edge_pass`)."""
         self._on_gossip = on_gossip
         self._ledger_thread = LedgerThread()
         self._disk_threads = Threads(DISK_THREADS, "disk")
@@ -146,6 +149,7 @@ class Replica:
             ledger_thread=self._ledger_thread,
             feed=self.feed,
             moved=self._note,
+            touched=lambda: self.on_news(group.name),
             connected=self.connected,
             listing=self._listing,
         )
@@ -209,6 +213,8 @@ class Replica:
                 self._unlinked.pop(member, None)
             case e.LinkDown(member=member):
                 self._unlinked[member] = self._clock.now()
+            case e.Recorded(group=group) | e.Journaled(group=group) | e.Marked(group=group):
+                self.on_news(group)
             case e.Forgot():
                 for content in self.contents.values():
                     content.settle.forbid_journal()
@@ -437,6 +443,23 @@ class Replica:
                 want_at = now + WANT_AGAIN_SECONDS
             await self.moved(min(deadline - now, TICK_SECONDS))
             now = self._clock.now()
+
+    def clear_until(self, group: str) -> float:
+        """Until when (BOOTTIME) all of a group may be served if nothing is heard of it meanwhile; -inf if not now."""
+        content, now = self.contents[group], self._clock.now()
+        clear = isinstance(self.judge(group, None, b""), Serve) and not content.scrub.damaged and not content.writing
+        return self.controller.currency_until(group, now=now) if clear else -math.inf
+
+    @contextlib.contextmanager
+    def writing(self, group: str) -> Iterator[None]:
+        """As `GatePort.writing`."""
+        content = self.contents[group]
+        content.writing += 1
+        self.on_news(group)
+        try:
+            yield
+        finally:
+            content.writing -= 1
 
     def may_write(self, group: str) -> Forward | Refuse | None:
         """Rules 6 and 7; None when the write may be done here."""

@@ -174,6 +174,8 @@ class VerdictSettings:
     owner: str | None = None
     """`user` or `user:group`; None is whoever runs the member."""
     mode: int = 0o600
+    passes: Path | None = None
+    """Folder of what it may serve without asking (`edge_pass`); None: it always asks."""
     header_bytes_max: int = 32 * 1024
     """Of one question: what the built-in edge takes."""
     connections_max: int = 1000

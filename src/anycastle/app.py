@@ -33,6 +33,7 @@ from anycastle.health.report import DecisionReport
 from anycastle.health.view import SiteView, View, withheld
 from anycastle.loading import shown
 from anycastle.replicator.edge import Edge
+from anycastle.replicator.edge_pass import Passes
 from anycastle.replicator.edge_verdict import VerdictService
 from anycastle.replicator.event import Event, LinkDown, LinkUp
 from anycastle.replicator.fence import rosters_compatible
@@ -123,6 +124,7 @@ class Member:
         self.links.bind()
         self.edge = self._make_edge()
         self.verdicts = self._make_verdicts(undo)
+        self.passes = self._make_passes(undo)
         self.tables: Tables | None = None
         self.dns: DnsServer | None = None
         if settings.dns is not None:
@@ -194,6 +196,16 @@ class Member:
         verdicts.bind()
         undo.callback(verdicts.close)
         return verdicts
+
+    def _make_passes(self, undo: contextlib.ExitStack) -> Passes | None:
+        if self.settings.verdict is None or self.settings.verdict.passes is None:
+            return None
+        groups = [group.name for group in self.settings.replica.groups]
+        passes = Passes(self.settings.verdict.passes, groups, clock=self.clock, clear_until=self.replica.clear_until)
+        passes.bind()
+        undo.callback(passes.close)
+        self.replica.on_news = passes.revoke
+        return passes
 
     def _link_event(self, event: Event) -> None:
         if isinstance(event, LinkUp | LinkDown):
@@ -274,6 +286,8 @@ class Member:
             self._serving = tasks.create_task(self.edge.run())
         if self.verdicts is not None:
             background.append(tasks.create_task(self.verdicts.run()))
+        if self.passes is not None:
+            background.append(tasks.create_task(self.passes.run()))
         if self.dns is not None:
             assert self.tables is not None
             await self.dns.start(self.tables, self.view)

@@ -207,7 +207,8 @@ class Config:
         if part is None:
             return None
         path = self._path(part.socket, member)
-        return VerdictSettings(site=member, socket=path, owner=part.owner, mode=part.mode)
+        passes = path.with_name(f"{path.name}.pass") if part.passes else None
+        return VerdictSettings(site=member, socket=path, owner=part.owner, mode=part.mode, passes=passes)
 
     def content_groups(self, member: str) -> tuple[GroupSettings, ...]:
         """The groups that a member holds the content of."""

@@ -15,7 +15,7 @@ from tests.anycastle.members import anycastle
 
 NGINX = shutil.which("nginx", path="/usr/sbin:/sbin:/usr/bin")
 EDGE = EdgeSettings(site="ams", listen=(("127.0.0.1", 8080),))
-VERDICT = VerdictSettings(site="ams", socket=Path("/run/anycastle/verdict.sock"))
+VERDICT = VerdictSettings(site="ams", socket=Path("/run/anycastle/verdict.sock"), passes=Path('/run/our "passes"; x'))
 GROUP = GroupSettings(
     name="blogs-1",
     root=Path('/srv/our "blogs"; x'),
@@ -54,6 +54,14 @@ def test_every_location_is_behind_the_gate_but_those_that_ask_it() -> None:
     assert off == ["= /.anycastle/verdict", "= /.anycastle/write", "@anycastle_elsewhere", "@anycastle_refused"]
     assert public.count("auth_request off;") == len(off)
     assert public.count("    auth_request /.anycastle/verdict;") == 1
+
+
+def test_without_passes_the_gate_is_always_asked() -> None:
+    with_passes = nginx_config(EDGE, VERDICT, (GROUP,), PHP)
+    assert 'if (-f "/run/our \\"passes\\"; x/${anycastle_pass_blogs_1}/$anycastle_tenth") {' in with_passes
+    assert "    *.de.blogs.example.com blogs-1;" in with_passes
+    without = nginx_config(EDGE, replace(VERDICT, passes=None), (GROUP,), PHP)
+    assert not re.search(r"\(-f|anycastle_tenth|anycastle_pass_", without)
 
 
 def test_the_star_of_a_host_is_the_capture_of_its_root() -> None:

@@ -1,8 +1,8 @@
 """An edge for tests: a gate that says what the test wants, and a real little application behind it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ class Gate:
         self.fence_open = asyncio.Event()
         self.fence_open.set()
         self.asked: list[tuple[str, bytes | None, bytes]] = []
-        self.fences_begun = self.fences_done = 0
+        self.fences_begun = self.fences_done = self.writes_under_way = 0
 
     async def admit(
         self, group: str, path: bytes | None, prefix: bytes, *, meanwhile: bool = True
@@ -53,6 +53,14 @@ class Gate:
     async def before_write(self, group: str, prefix: bytes) -> Forward | Refuse | None:
         self.prefixes.append(prefix)
         return self.behind
+
+    @contextmanager
+    def writing(self, group: str) -> Iterator[None]:
+        self.writes_under_way += 1
+        try:
+            yield
+        finally:
+            self.writes_under_way -= 1
 
     def waiting_for(self, group: str) -> str:
         return "sgp has not acknowledged"
