@@ -21,6 +21,7 @@ from anycastle.replicator.event import Event, FenceWanted, Journaled, LandedHere
 from anycastle.replicator.fault_point import Point, reach
 from anycastle.replicator.feed import common_folder
 from anycastle.replicator.flight import Flight
+from anycastle.replicator.following import Following
 from anycastle.replicator.gate import Forward, Refuse, Verdict, prefix_verdict, verdict, write_verdict
 from anycastle.replicator.landing import Landing
 from anycastle.replicator.ledger import Ledger
@@ -102,6 +103,7 @@ class Content:
             insist=lambda path: self.settle.insist(path),
             landed=self._landed_here,
         )
+        self.following = Following(self.landing.add)
         try:
             self.settle = Settle(
                 settings.name,
@@ -205,15 +207,21 @@ class Content:
             self._feed(Journaled(self.settings.name, entries[-1].seq, common_prefix(entries)))
         self._landed_here()  # Also when nothing was announced: what we found may be what was to land.
 
-    def recorded(self, entries: tuple[Entry, ...], to_land: tuple[Entry, ...], bodies: Mapping[bytes, bytes]) -> None:
-        """Others' entries are durable here."""
+    def recorded(
+        self,
+        entries: tuple[Entry, ...],
+        to_land: tuple[Entry, ...],
+        bodies: Mapping[bytes, bytes],
+        coming: tuple[bytes, ...],
+    ) -> None:
+        """Others' entries are durable here; bodies with the digests `coming` follow."""
         now = self._clock.now()
         for entry in entries:
             self.flight.add(entry, now=now)
         for site in self.flight.sites:
             if site != self._member:
                 self.peer_landed(site)
-        self.landing.add(to_land, bodies)
+        self.following.recorded(to_land, bodies, coming, now=now)
         self._landed_here()
 
     def _landed_here(self) -> None:

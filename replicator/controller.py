@@ -383,6 +383,8 @@ class Controller:
                 self._lease_granted(member, message, now=now)
             case m.Entries():
                 self._entries(member, message, now=now)
+            case m.Bodies():
+                self.ignored["bodies of no group here"] += 1
             case m.Mark():
                 self._mark(member, message, now=now)
             case m.Ack():
@@ -472,7 +474,7 @@ class Controller:
         self._intake.owe(journal, member, recorded=upto, detailed=upto)
         if held < upto:
             fresh = tuple(entry for entry in message.entries if entry.seq > held)
-            self._out.append(e.Record(*journal, fresh, message.bodies, held, upto))
+            self._out.append(e.Record(*journal, fresh, message.bodies, held, upto, message.coming))
 
     def _may_skip(self, group: str) -> bool:
         """What was compacted elsewhere cannot be missed by who compares, nor where no files are."""

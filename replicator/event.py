@@ -163,6 +163,8 @@ class Record:
     after: int
     upto: int
     """The entries are all that is left of `after` < seq ≤ `upto`."""
+    coming: tuple[bytes, ...] = ()
+    """Digests of bodies that follow."""
 
 
 @dataclass(frozen=True, slots=True)

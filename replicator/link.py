@@ -29,7 +29,7 @@ from anycastle.replicator.link_frame import (
     hello_fault,
     urgent,
 )
-from anycastle.replicator.message import Entries, Hello, Message
+from anycastle.replicator.message import Bodies, Entries, Hello, Message
 from anycastle.replicator.outbox import Outbox
 from anycastle.replicator.pace import Pace
 from anycastle.replicator.packing import ZSTANDARD, Packing
@@ -124,7 +124,7 @@ class Link:
     def send(self, message: Message) -> bool:
         """Queue a message; False when its queue is full. Raises FrameError when it is longer than a frame may be."""
         frame = encode(message, frame_bytes_max=self._settings.frame_bytes_max)
-        if not self._packs or not isinstance(message, Entries) or not self._outbox.has_room(len(frame)):
+        if not self._packs or not isinstance(message, Entries | Bodies) or not self._outbox.has_room(len(frame)):
             return self._outbox.put(frame, urgent=urgent(message))
         packed = self._packings[bool(message.bodies)].pack(frame)
         self.saved_bytes += len(frame) - len(packed) if packed is not None else 0

@@ -10,6 +10,7 @@ says whether the frame was packed (which the receiver has offered in its Hello).
 """
 
 import math
+from collections.abc import Iterable
 from typing import assert_never
 
 import msgspec
@@ -19,6 +20,7 @@ from anycastle.replicator.entry import PATH_BYTES_MAX, Entry, EntryError, Kind, 
 from anycastle.replicator.message import (
     PROTOCOL,
     Ack,
+    Bodies,
     Entries,
     Fenced,
     FenceQuery,
@@ -69,8 +71,8 @@ def decode(frame: bytes) -> Message:
 
 
 def urgent(message: Message) -> bool:
-    """Whether it overtakes what is bulky: everything does but entries; coarse marks are there to come before them."""
-    return not isinstance(message, Entries)
+    """Whether it overtakes what is bulky (entries, bodies): coarse marks are there to come before them."""
+    return not isinstance(message, Entries | Bodies)
 
 
 def hello_fault(hello: Message, *, certified: str) -> str:
@@ -141,6 +143,8 @@ def _check(message: Message) -> None:
             _check_vectors(message.fenced)
         case Entries():
             _check_entries(message)
+        case Bodies():
+            _check_digests(message.bodies)
         case Mark():
             _check_mark(message)
         case Ack():
@@ -189,7 +193,12 @@ def _check_entries(message: Entries) -> None:
             raise FrameError(f"entry {entry.seq} where {expected} follows")
         expected = entry.seq + 1
         _check_entry(entry)
-    if any(len(digest) != DIGEST_BYTES for digest in message.bodies):
+    _check_digests(message.bodies)
+    _check_digests(message.coming)
+
+
+def _check_digests(digests: Iterable[bytes]) -> None:
+    if any(len(digest) != DIGEST_BYTES for digest in digests):
         raise FrameError(f"a body whose digest is not {DIGEST_BYTES} bytes long")
 
 

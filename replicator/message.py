@@ -62,7 +62,10 @@ class LeaseGrant(msgspec.Struct, frozen=True, tag="lease"):
 
 
 class Entries(msgspec.Struct, frozen=True, tag="entries"):
-    """Announces entries of one journal, ascending, dense but for what was compacted; small bodies come along."""
+    """Announces entries of one journal, ascending, dense but for what was compacted.
+
+    Small bodies come along, or follow when they are more than a few packets.
+    """
 
     group: str
     origin: str
@@ -71,6 +74,8 @@ class Entries(msgspec.Struct, frozen=True, tag="entries"):
     after: int = 0
     upto: int = 0
     """With `upto` the entries are all that is left of `after` < seq ≤ `upto`: what is missing was compacted."""
+    coming: tuple[bytes, ...] = ()
+    """Digests of bodies that follow as `Bodies`, unless the link ends."""
 
     def stretch(self) -> tuple[int, int]:
         """(after, upto): the journal from there to here; (0, 0) where it says nothing."""
@@ -83,6 +88,13 @@ class Entries(msgspec.Struct, frozen=True, tag="entries"):
         after, upto = self.stretch()
         have = max(after, have)
         return sum(entry.seq > have for entry in self.entries) >= upto - have
+
+
+class Bodies(msgspec.Struct, frozen=True, tag="bodies"):
+    """Small contents by their digests, after the Entries that said they are coming."""
+
+    group: str
+    bodies: dict[bytes, bytes]
 
 
 class Mark(msgspec.Struct, frozen=True, tag="mark"):
@@ -147,4 +159,4 @@ class Gossip(msgspec.Struct, frozen=True, tag="gossip"):
     payload: bytes
 
 
-Message = Hello | LeaseRequest | LeaseGrant | Entries | Mark | Ack | FenceQuery | Fenced | Landed | Gossip
+Message = Hello | LeaseRequest | LeaseGrant | Entries | Bodies | Mark | Ack | FenceQuery | Fenced | Landed | Gossip

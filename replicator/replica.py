@@ -32,7 +32,7 @@ from anycastle.replicator.landing import NEAR_WORKERS
 from anycastle.replicator.ledger import Ledger
 from anycastle.replicator.ledger_thread import LedgerThread
 from anycastle.replicator.listing import PAGE_SEQS, Listing
-from anycastle.replicator.message import Gossip
+from anycastle.replicator.message import Bodies, Gossip
 from anycastle.replicator.peer import Links
 from anycastle.replicator.recorder import Recorder
 from anycastle.replicator.settings import RETENTION_SECONDS, GroupSettings, ReplicaSettings
@@ -114,7 +114,9 @@ class Replica:
             recorded={name: content.recorded for name, content in self.contents.items()},
         )
         others = sorted(frozenset().union(*rosters) - {settings.member})
-        self._courier = Courier(others, ledger, threads=self._read_threads, body=self._small_body)
+        self._courier = Courier(
+            others, ledger, threads=self._read_threads, body=self._small_body, sites=settings.sites
+        )
         self.acquaintance = Acquaintance(
             settings.member,
             frozenset(others),
@@ -197,6 +199,8 @@ class Replica:
         while True:
             self._heed_clock()
             self.feed(e.Tick())
+            for content in self.contents.values():
+                content.following.expire(now=self._clock.now())
             await asyncio.sleep(TICK_SECONDS)
 
     def _heed_clock(self) -> None:
@@ -215,6 +219,9 @@ class Replica:
                 self._unlinked[member] = self._clock.now()
             case e.Recorded(group=group) | e.Journaled(group=group) | e.Marked(group=group):
                 self.on_news(group)
+            case e.Received(message=Bodies(group, bodies)) if group in self.contents:
+                self.contents[group].following.came(bodies, now=self._clock.now())
+                return
             case e.Forgot():
                 for content in self.contents.values():
                     content.settle.forbid_journal()
@@ -339,7 +346,8 @@ class Replica:
             "announcements_refused": self._recorder.refused,
             "announcements_dropped": self._recorder.dropped,
             "entries_compacted": self.compaction.compacted,
-            "announced_bodies_dropped": self._recorder.bodies_dropped,
+            "announced_bodies_dropped": self._recorder.bodies_dropped
+            + sum(content.following.dropped for content in contents),
             "watch_events": sum(content.settle.sight.heard for content in contents),
             "entries_too_long": self._courier.too_long,
             "clock_jumps": self._clock_jumps,
@@ -358,7 +366,8 @@ class Replica:
             "landing_failed_paths": sum(len(content.landing.failed) for content in contents),
             "unreadable_paths": sum(len(content.settle.looks.failed) for content in contents),
             "still_written_paths": sum(len(content.settle.still_written) for content in contents),
-            "announcements_waiting_bytes": self._recorder.waiting_bytes,
+            "announcements_waiting_bytes": self._recorder.waiting_bytes
+            + sum(content.following.early_bytes for content in contents),
         }
 
     # -- bodies (landing.Source, and what the links serve) --------------------------------------------------------
