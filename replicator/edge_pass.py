@@ -24,7 +24,7 @@ log = logging.getLogger("anycastle.replicator.edge_pass")
 
 RENEWAL_SECONDS = 0.1
 AHEAD_TENTHS = 8
-"""Passes are made for so many tenths to come: a member that gets no processor for that long costs questions, no more."""
+"""Passes are made for so many tenths to come: a member that gets no processor for longer costs questions, no more."""
 SPARE_SECONDS = 0.2
 """The site is current for so much longer than a pass holds: a web server's clock may be that late."""
 FOLDER_MODE = 0o711

@@ -168,7 +168,7 @@ class Member:
         edge = Edge(
             self.settings.edge,
             self.settings.replica.groups,
-            self.replica,
+            self.replica.gate,
             forward=self.links.forward,
             on_request=lambda _: self.requests.append(self.clock.now()),
             on_round_trip=self.round_trips.sampled,
@@ -190,7 +190,7 @@ class Member:
         verdicts = VerdictService(
             self.settings.verdict,
             self.settings.replica.groups,
-            self.replica,
+            self.replica.gate,
             on_request=lambda _: self.requests.append(self.clock.now()),
         )
         verdicts.bind()
@@ -201,7 +201,9 @@ class Member:
         if self.settings.verdict is None or self.settings.verdict.passes is None:
             return None
         groups = [group.name for group in self.settings.replica.groups]
-        passes = Passes(self.settings.verdict.passes, groups, clock=self.clock, clear_until=self.replica.clear_until)
+        passes = Passes(
+            self.settings.verdict.passes, groups, clock=self.clock, clear_until=self.replica.gate.clear_until
+        )
         passes.bind()
         undo.callback(passes.close)
         self.replica.on_news = passes.revoke

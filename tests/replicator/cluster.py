@@ -124,11 +124,11 @@ class Site:
         await until(lambda: not self.reason(), f"{self.name} stands well")
 
     async def fence(self) -> Any:
-        return await self.replica.fence(GROUP)
+        return await self.replica.gate.fence(GROUP)
 
     async def admit(self, path: str) -> Any:
         prefix = path.rpartition("/")[0]
-        return await self.replica.admit(GROUP, path.encode(), f"{prefix}/".encode() if prefix else b"")
+        return await self.replica.gate.admit(GROUP, path.encode(), f"{prefix}/".encode() if prefix else b"")
 
     def has_landed(self, path: str) -> bool:
         """The newest version known here is in place."""

@@ -108,7 +108,7 @@ def test_what_an_earlier_life_left_goes(world: World, tmp_path: Path) -> None:
 
 
 async def clear(site: Site) -> None:
-    await until(lambda: site.replica.clear_until(GROUP) > 0, "clear")
+    await until(lambda: site.replica.gate.clear_until(GROUP) > 0, "clear")
 
 
 async def test_clear_only_while_nothing_is_under_way(tmp_path: Path) -> None:
@@ -118,17 +118,17 @@ async def test_clear_only_while_nothing_is_under_way(tmp_path: Path) -> None:
         for site in (ams, nyc, sgp):
             await clear(site)
         now = nyc.clock.now()
-        assert nyc.replica.clear_until(GROUP) <= now + nyc.settings.lease.term_seconds
-        with nyc.replica.writing(GROUP):
-            assert nyc.replica.clear_until(GROUP) == -math.inf
-        assert nyc.replica.clear_until(GROUP) > now
+        assert nyc.replica.gate.clear_until(GROUP) <= now + nyc.settings.lease.term_seconds
+        with nyc.replica.gate.writing(GROUP):
+            assert nyc.replica.gate.clear_until(GROUP) == -math.inf
+        assert nyc.replica.gate.clear_until(GROUP) > now
 
 
 async def test_passes_are_gone_before_anybody_is_told(tmp_path: Path) -> None:
     """At the moment that another's fence is over, no pass of the old content is left here."""
     async with cluster(tmp_path) as (ams, nyc, sgp):
         folder = tmp_path / "passes"
-        passes = Passes(folder, [GROUP], clock=nyc.clock, clear_until=nyc.replica.clear_until)
+        passes = Passes(folder, [GROUP], clock=nyc.clock, clear_until=nyc.replica.gate.clear_until)
         passes.bind()
         nyc.replica.on_news = passes.revoke
         for number in range(20):
