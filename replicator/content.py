@@ -4,10 +4,8 @@ Law: a verdict is made anew for each request, from the ledger, one `stat` and th
 """
 
 import asyncio
-import os
 from collections.abc import Callable, Mapping, Sequence
 
-from blake3 import blake3
 from pyroaring import BitMap
 
 from anycastle.clock import Clock
@@ -16,7 +14,7 @@ from anycastle.health.view import content_prefix
 from anycastle.replicator.as_of import AsOf
 from anycastle.replicator.controller import Controller
 from anycastle.replicator.disk import Tree, TreeError
-from anycastle.replicator.entry import PRIVATE_FOLDER, Entry, Kind
+from anycastle.replicator.entry import PRIVATE_FOLDER, Entry
 from anycastle.replicator.event import Event, FenceWanted, Journaled, LandedHere
 from anycastle.replicator.fault_point import Point, reach
 from anycastle.replicator.feed import common_folder
@@ -28,12 +26,13 @@ from anycastle.replicator.ledger import Ledger
 from anycastle.replicator.ledger_thread import RETRY_SECONDS, LedgerThread
 from anycastle.replicator.merge import Lister, Merge
 from anycastle.replicator.message import LandedUpto
-from anycastle.replicator.observation import Conflict, Fingerprint
+from anycastle.replicator.observation import Conflict
 from anycastle.replicator.pull import Source
 from anycastle.replicator.room import refusal
 from anycastle.replicator.scrub import Scrub
 from anycastle.replicator.settings import GroupSettings
 from anycastle.replicator.settle import Settle
+from anycastle.replicator.stock import Stock
 from anycastle.replicator.threads import Threads
 from anycastle.replicator.trouble import WORDS, Found, by_cause
 
@@ -41,10 +40,6 @@ NOTHING_LANDED = LandedUpto(0)
 NO_GAPS = BitMap()
 NAMED_AT_ONCE = 1000
 DISK_SECONDS = 2.0
-BODY_PATHS_MAX = 16
-"""Files of one content that are tried when somebody asks for it."""
-INLINE_BYTES_MAX = 256 * 1024
-"""Larger bodies are pulled when their turn comes (design section 4)."""
 
 
 class Content:
@@ -81,6 +76,7 @@ class Content:
         ledger.merge.leave_out(settings.name, settings.exclude)
         self.tree = Tree(settings.root, settings.exclude)
         self.tree.know_folders(lambda path: ledger.last_folder(settings.name, path))
+        self.stock = Stock(settings.name, self.tree, ledger)
         self._member = member
         self._clock = clock
         self._disk = disk
@@ -423,51 +419,6 @@ class Content:
         self.settle.look((conflict.path,))
         await self._ledger_thread.do(self.ledger.end_conflict, number)
         self._moved()
-
-    # -- bodies ---------------------------------------------------------------------------------------------------
-
-    def small_body(self, entry: Entry) -> bytes | None:
-        """The content of an entry that is small and still on the disk (checked)."""
-        if entry.kind is not Kind.FILE or not 0 < entry.size <= INLINE_BYTES_MAX:
-            return None
-        body = self._read(entry.path, entry.size)
-        return body if body is not None and blake3(body).digest() == entry.digest else None
-
-    def _read(self, path: bytes, size: int) -> bytes | None:
-        descriptor = self._opened(path)
-        if descriptor is None:
-            return None
-        with os.fdopen(descriptor, "rb") as file:
-            body = file.read(size + 1)
-        return body if len(body) == size else None
-
-    def open_body(self, digest: bytes) -> tuple[int | None, list[bytes]]:
-        """An open file with that content, or None; and the paths met on the way that are not what the ledger says.
-
-        A file that looks as it did when it landed is taken before one that only may have the content still. It may
-        change under the reader, who checks the digest.
-        """
-        changed: list[bytes] = []
-        try:
-            for path, known in self.ledger.with_digest(self.settings.name, digest, BODY_PATHS_MAX):
-                if self._looks_like(path) == known and (descriptor := self._opened(path)) is not None:
-                    return descriptor, changed
-                changed.append(path)
-        except AnycastleError:
-            pass  # the ledger cannot be read
-        return next((opened for path in changed if (opened := self._opened(path)) is not None), None), changed
-
-    def _looks_like(self, path: bytes) -> Fingerprint | None:
-        try:
-            return self.tree.fingerprint(path)
-        except AnycastleError:
-            return None
-
-    def _opened(self, path: bytes) -> int | None:
-        try:
-            return self.tree.open_body(path)
-        except (AnycastleError, OSError):
-            return None
 
 
 def _check_root(settings: GroupSettings, ledger: Ledger) -> None:

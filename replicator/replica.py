@@ -306,7 +306,7 @@ class Replica:
 
     def _small_body(self, entry: Entry) -> bytes | None:
         content = self.contents.get(entry.group)
-        return content.small_body(entry) if content is not None else None
+        return content.stock.small(entry) if content is not None else None
 
     def gossip(self, payload: bytes) -> None:
         """Tell every connected member."""
@@ -409,7 +409,7 @@ class Replica:
         if content is None:
             return None
         try:
-            descriptor, changed = await self._read_threads.do(content.open_body, digest)
+            descriptor, changed = await self._read_threads.do(content.stock.open, digest)
         except AnycastleError:
             return None
         content.settle.look(changed)  # nobody told us of that, or nobody has looked yet
