@@ -3,7 +3,6 @@
 import asyncio
 import dataclasses
 import ipaddress
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,14 +26,6 @@ RULES = (
     ),
     RouteRule(prefix=ipaddress.ip_network(NAMESERVER), group=None, nameserver=True, hold_down_seconds=0.0),
 )
-
-
-@pytest.fixture
-def bird(tmp_path: Path) -> Iterator[Bird]:
-    router = Bird(tmp_path / "bird", "127.0.0.2")
-    router.start()
-    yield router
-    router.stop()
 
 
 def view(
