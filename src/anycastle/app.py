@@ -409,7 +409,7 @@ class Member:
             observations=self.judge.observations(now=now),
             overrides=self.drains.overrides(),
             load=self._load(now),
-            announced=tuple(sorted(self.announcer.announced())) if self.announcer else (),
+            announced=self.announcer.announced_in_order() if self.announcer else (),
             standing=self.replica.standing(now=now),
             gated=self.judge.gated(now=now),
         )

@@ -60,6 +60,7 @@ async def test_from_views_to_the_router(bird: Bird, tmp_path: Path) -> None:
         await eventually(lambda: bird.table() == one)
         announcer.update(view(), "")
         await eventually(lambda: bird.table() == both and announcer.announced() == both.keys())
+        assert announcer.announced_in_order() == tuple(sorted(both))
         announcer.update(view(current=False), "")
         await eventually(lambda: bird.table() == one)
         announcer.update(view(), "")
