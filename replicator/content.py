@@ -4,7 +4,7 @@ Law: a verdict is made anew for each request, from the ledger, one `stat` and th
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from pyroaring import BitMap
 
@@ -287,7 +287,7 @@ class Content:
             landed_here=landed_here,
             disk_as_recorded=landing or on_disk == (local.fingerprint if local else None),
             currency=currency,
-            current_sites=() if here else self._current(distance, now=now),
+            current_sites=() if here else self.current_elsewhere(distance, now=now),
             landed_sites=() if here else self.controller.landed_sites(group, newest.origin, newest.seq),
             isolated=self.settings.isolated,
             uncovered=uncovered,
@@ -298,7 +298,7 @@ class Content:
         self, path: bytes | None, prefix: bytes, as_of: AsOf, distance: tuple[str, ...], *, now: float
     ) -> Verdict:
         group = self.settings.name
-        current = self._current(distance, now=now)
+        current = self.current_elsewhere(distance, now=now)
         return prefix_verdict(
             disk_as_recorded=not as_of.unsettled() and not self._unnoticed(path),
             fenced=not as_of.unfenced(group, self.controller),
@@ -315,15 +315,18 @@ class Content:
         """Something is at a path of which nobody ever announced anything."""
         return path is not None and not self.tree.excluded(path) and self.tree.fingerprint(path) is not None
 
-    def write_verdict(self, distance: tuple[str, ...], *, now: float) -> Forward | Refuse | None:
+    def write_verdict(
+        self, distance: tuple[str, ...], unfit: Collection[str], *, now: float
+    ) -> Forward | Refuse | None:
         """Rules 6 and 7: where a write must go instead of here; None when it may be done here."""
         return write_verdict(
             member=self._member,
             writes=self.settings.writes,
             currency=self.not_current(now=now),
-            current_sites=self._current(distance, now=now),
+            current_sites=self.current_elsewhere(distance, now=now),
             uncovered=(uncovered := self.controller.uncovered_below(self.settings.name, b"")),
             detailed_sites=self._detailed(uncovered),
+            unfit=unfit,
         )
 
     def _detailed(self, uncovered: tuple[str, int] | None) -> frozenset[str]:
@@ -362,7 +365,8 @@ class Content:
                 reason = f"catching up: details of changes at {uncovered[0]} have not arrived here"
         return reason
 
-    def _current(self, distance: tuple[str, ...], *, now: float) -> tuple[str, ...]:
+    def current_elsewhere(self, distance: tuple[str, ...], *, now: float) -> tuple[str, ...]:
+        """The other sites that are current, nearest first."""
         group = self.settings.name
         return tuple(site for site in distance if not self.controller.peer_current(site, group, now=now))
 
@@ -385,7 +389,7 @@ class Content:
         """Other current sites that take writes and have landed all below the prefix up to these heads."""
         able = [
             site
-            for site in self._current(distance, now=now)
+            for site in self.current_elsewhere(distance, now=now)
             if not self.settings.writes or site in self.settings.writes
         ]
         return tuple(site for site in able if not self.flight.lacks_up_to(site, prefix, heads))

@@ -23,7 +23,7 @@ from multidict import CIMultiDict
 from anycastle.clock import Clock
 from anycastle.errors import AnycastleError
 from anycastle.replicator import edge_headers as fields
-from anycastle.replicator.edge_application import Applications
+from anycastle.replicator.edge_application import ApplicationDown, Applications
 from anycastle.replicator.edge_elsewhere import Answered, Elsewhere, ForwardCall, Unanswered
 from anycastle.replicator.edge_exchange import Exchange, NoAnswer, read_held
 from anycastle.replicator.edge_gate import Eligible, GatePort
@@ -108,7 +108,10 @@ class Answers:
                 case Refuse():
                     return self._refuse(exchange, verdict)
                 case Serve():
-                    answer = await self._serve_file(exchange, verdict) or await self._serve(exchange, verdict)
+                    try:
+                        answer = await self._serve_file(exchange, verdict) or await self._serve(exchange, verdict)
+                    except ApplicationDown as down:
+                        return await self._instead(exchange, down, write=False)
                     if not isinstance(answer, Changed):
                         return answer
                 case _:
@@ -189,7 +192,10 @@ class Answers:
             case Refuse():
                 return self._refuse(exchange, verdict)
             case None:
-                return await self._do(exchange)
+                try:
+                    return await self._do(exchange)
+                except ApplicationDown as down:
+                    return await self._instead(exchange, down, write=True)
             case _:
                 assert_never(verdict)
 
@@ -260,6 +266,21 @@ class Answers:
         if isinstance(answer, Unanswered):
             return self._refuse(exchange, Refuse(f"{verdict.reason}: {answer.problems}", RETRY_SECONDS))
         return answer
+
+    async def _instead(self, exchange: Exchange, down: ApplicationDown, *, write: bool) -> web.StreamResponse:
+        """Another site does what the application here was not asked for.
+
+        Not a write where writers have an order: who is the first of them is for all sites to agree on (`GatePort`).
+        Raises `down` when nobody does.
+        """
+        if exchange.hops:
+            return self._refuse(exchange, Refuse(str(down), RETRY_SECONDS))
+        group = exchange.target.group
+        if not (write and group.writes):
+            passed = await self._pass_on(exchange, Forward(self._gate.others(group.name), str(down)), write=write)
+            if not isinstance(passed, Unanswered):
+                return passed
+        raise down
 
     async def _pass_on(self, exchange: Exchange, verdict: Forward, *, write: bool) -> web.StreamResponse | Unanswered:
         """Through the first of the sites that answers; `Unanswered` when nothing was done anywhere."""

@@ -26,6 +26,10 @@ class GatePort(Protocol):
         """Judge a write before it reaches the application; None lets it."""
         ...
 
+    def others(self, group: str) -> tuple[str, ...]:
+        """Other sites that may answer for a group: current ones, those that users are sent to first, then nearest."""
+        ...
+
     async def before_write(self, group: str, prefix: bytes) -> Forward | Refuse | None:
         """Wait until what is known below the prefix is here, for software reads before it writes; None lets it."""
         ...

@@ -48,6 +48,8 @@ class Gatekeeper:
         """`unlinked`: sites without a link with us -> since when. `moved` waits until something may have changed, at
         most so many seconds. `news`: as `Replica.on_news`.
         """
+        self.fit: Callable[[str, str], bool] = lambda site, group: True
+        """(site, group): users are not kept away from it; set by the app."""
         self._settings = settings
         self._ledger = ledger
         self._controller = controller
@@ -118,7 +120,13 @@ class Gatekeeper:
         """Rules 6 and 7; None when the write may be done here."""
         self._heed_clock()
         content, now = self._contents[group], self._clock.now()
-        return content.write_verdict(self._settings.distance, now=now) or self._too_few(content, now=now)
+        unfit = [site for site in self._settings.sites if not self.fit(site, group)]
+        return content.write_verdict(self._settings.distance, unfit, now=now) or self._too_few(content, now=now)
+
+    def others(self, group: str) -> tuple[str, ...]:
+        """As `GatePort.others`."""
+        found = self._contents[group].current_elsewhere(self._settings.distance, now=self._clock.now())
+        return tuple(sorted(found, key=lambda site: not self.fit(site, group)))
 
     def _too_few(self, content: Content, *, now: float) -> Refuse | None:
         """A write that cannot reach `copies` sites is refused before the application does it, not afterwards."""

@@ -11,6 +11,7 @@ that answer users open after the first round of probes; routes are withdrawn bef
 import asyncio
 import contextlib
 import logging
+import math
 from collections import deque
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
@@ -122,6 +123,7 @@ class Member:
         self.round_trips = ClientRoundTrips(settings.member, replica.sites, config.names, clock=clock)
         self.links = self._make_links()
         self.links.bind()
+        self.replica.gate.fit = self._fit
         self.edge = self._make_edge()
         self.verdicts = self._make_verdicts(undo)
         self.passes = self._make_passes(undo)
@@ -208,6 +210,11 @@ class Member:
         undo.callback(passes.close)
         self.replica.on_news = passes.revoke
         return passes
+
+    def _fit(self, site: str, group: str) -> bool:
+        """Users are not kept away from a site by anybody's word, its health, or what the group requires."""
+        now = self.clock.now()
+        return self.view is None or not withheld(self.view, site, group, b"", grace_seconds=math.inf, now=now)
 
     def _link_event(self, event: Event) -> None:
         if isinstance(event, LinkUp | LinkDown):
