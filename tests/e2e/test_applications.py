@@ -1,5 +1,5 @@
-"""The real WordPress of Debian at three sites, set up by the words of its recipe: what is uploaded through its own
-pages at one site is right at the others at once, through nginx and through the built-in edge.
+"""The real WordPress and MediaWiki of Debian at three sites, set up by the words of their recipes: what is uploaded
+through their own pages at one site is right at the others at once, through nginx and through the built-in edge.
 """
 
 import os
@@ -15,10 +15,11 @@ from tests.e2e.application_sites import EDGE_PORT, NGINX_PORT, SITES, Applicatio
 from tests.e2e.browser import Browser, found, picture, size_of
 from tests.e2e.recipe import blocks
 
-BLOG = "blog.example.com"
+BLOG, WIKI = "blog.example.com", "wiki.example.com"
+PAGES = ("wordpress.md", "mediawiki.md")
 PASSWORD = "correct horse battery staple"
 PROGRAMS = ("ip", "nginx", "php-fpm8.2", "php", "mariadbd")
-FILES = ("/dev/net/tun", "/usr/share/wordpress")
+FILES = ("/dev/net/tun", "/usr/share/wordpress", "/usr/share/mediawiki")
 THUMBNAILS = {"-150x150": (150, 150), "-300x225": (300, 225), "-768x576": (768, 576), "-1024x768": (1024, 768)}
 Seen = dict[tuple[str, int], bytes | int]
 pytestmark = [
@@ -34,7 +35,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def sites() -> Iterator[ApplicationSites]:
-    with application_sites(BLOG) as made:
+    with application_sites(BLOG, WIKI) as made:
         try:
             _set_up(made)
         except BaseException as error:
@@ -44,18 +45,21 @@ def sites() -> Iterator[ApplicationSites]:
 
 
 def _set_up(sites: ApplicationSites) -> None:
-    """The recipe, from the first block to the last."""
-    (text,) = blocks("wordpress.md", "toml")
-    configure(sites, text.text)
-    database, software, servers, content = blocks("wordpress.md", "sh")
+    """Both recipes, each from the first block to the last."""
+    configure(sites, "".join(block.text for page in PAGES for block in blocks(page, "toml")))
+    database, software, servers, *content = blocks("wordpress.md", "sh")
+    folder, settings, *more_content = blocks("mediawiki.md", "sh")
     sites.start_database("ams")
-    for block in (database, software, servers):
+    for block in (database, software, folder, settings, servers):
         sites.follow(block)
+    for site in SITES[1:]:  # "copy it to the other sites"
+        sites.copy("/etc/mediawiki/LocalSettings.php", "ams", site)
     for site in SITES:
         sites.start_member(site)
         sites.start_web(site)
     until(lambda: all(map(sites.eligible, SITES)), "every site is eligible at every site")
-    sites.follow(content)
+    for block in (*content, *more_content):
+        sites.follow(block)
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +139,58 @@ def test_a_page_that_wordpress_makes_is_the_same_everywhere(sites: ApplicationSi
     assert set(seen(sites, BLOG, "/wp-content/uploads/none.png").values()) == {404}
     script = Path("/usr/share/wordpress/wp-includes/js/wp-embed.min.js").read_bytes()
     assert seen(sites, BLOG, "/wp-includes/js/wp-embed.min.js") == everywhere(script)
+
+
+@pytest.fixture(scope="module")
+def wiki(sites: ApplicationSites) -> Browser:
+    """The administrator that the recipe made, logged in."""
+    browser = Browser(sites, WIKI)
+    page = "/index.php?title=Special:UserLogin"
+    token = found(r'name="wpLoginToken"[^>]* value="([^"]+)"', browser.get("nyc", page))
+    form = {"wpName": "Admin", "wpPassword": "change this, too", "wpLoginToken": token, "authAction": "login"}
+    login = browser.post("sgp", page, form)
+    assert login.status == 302, login.text
+    return browser
+
+
+def upload_to_wiki(wiki: Browser, site: str, name: str, content: bytes) -> None:
+    """As the form of Special:Upload does it."""
+    page = "/index.php?title=Special:Upload"
+    token = found(r'value="([^"]+)"[^>]* name="wpEditToken"', wiki.get(site, page))
+    form = {"wpDestFile": name, "wpEditToken": token, "wpIgnoreWarning": "1", "wpUpload": "Upload file"}
+    answer = wiki.upload(site, page, form, "wpUploadFile", name, content)
+    assert answer.status == 302, answer.text
+
+
+def test_a_file_in_mediawiki_is_everywhere_at_once_and_so_is_its_next_version(
+    sites: ApplicationSites, wiki: Browser
+) -> None:
+    path = ""
+    for site, colour, height in (("nyc", 10, 300), ("sgp", 20, 600)):
+        content = picture(600, height, colour)
+        upload_to_wiki(wiki, site, "Photo.png", content)
+        path = path or found(r'"(/images/[^"]+/Photo.png)"', wiki.get("ams", "/index.php?title=File:Photo.png"))
+        assert seen(sites, WIKI, path) == everywhere(content)
+        thumbnails = seen(sites, WIKI, "/thumb.php?f=Photo.png&width=120")
+        assert len(set(thumbnails.values())) == 1, "one picture, wherever it was made"
+        (thumbnail,) = set(thumbnails.values())
+        assert isinstance(thumbnail, bytes), thumbnails
+        assert size_of(thumbnail) == (120, height // 5)
+
+
+def test_a_page_of_mediawiki_is_told_by_every_site(sites: ApplicationSites, wiki: Browser) -> None:
+    """Short URLs are no files."""
+    token = found(r'value="([^"]+)" name="wpEditToken"', wiki.get("nyc", "/index.php?title=News&action=edit"))
+    form = {
+        "wpTextbox1": "the roof leaks",
+        "wpEditToken": token,
+        "wpUnicodeCheck": "\u2133\U0001d4b2\u2665\U0001d4ca\U0001d4c3\U0001d4be\U0001d4b8\u2134\U0001d4b9\u212f",
+        "wpUltimateParam": "1",
+    }
+    saved = wiki.post("sgp", "/index.php?title=News&action=submit", form)
+    assert saved.status == 302, saved.text
+    pages = seen(sites, WIKI, "/index.php/News")
+    assert {isinstance(page, bytes) and b"the roof leaks" in page for page in pages.values()} == {True}, pages
 
 
 def test_when_the_first_site_stops_the_next_takes_uploads(sites: ApplicationSites, blog: Browser) -> None:
