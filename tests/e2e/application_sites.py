@@ -28,7 +28,8 @@ from tests.wire import Wire, wired
 SITES = ("ams", "nyc", "sgp")
 USERS = "users"
 ADDRESSES = {"ams": "192.0.2.10", "nyc": "192.0.2.20", "sgp": "192.0.2.30", USERS: "192.0.2.99"}
-ONE_WAY_SECONDS = 0.005
+ONE_WAY_SECONDS, BITS_PER_SECOND = 0.005, 1e8
+"""So that a picture of a megabyte lands at two other sites a quarter of a second after its upload succeeded."""
 NGINX_PORT, EDGE_PORT = 80, 8080
 OWN = ("/etc", "/srv", "/run", "/var/lib", "/var/log")
 """What each site has for itself."""
@@ -180,7 +181,7 @@ def application_sites(*hosts: str) -> Iterator[ApplicationSites]:
     """Sites on a line, where nothing runs yet; each finds `hosts` at itself, as DNS would tell it."""
     folder = Path(tempfile.mkdtemp(prefix="ac-"))
     try:
-        line = wired(ADDRESSES, delay_seconds=ONE_WAY_SECONDS, loss=0.0, bits_per_second=1e9)
+        line = wired(ADDRESSES, delay_seconds=ONE_WAY_SECONDS, loss=0.0, bits_per_second=BITS_PER_SECOND)
         with line as wire, contextlib.ExitStack() as undo:
             sites = ApplicationSites(folder, wire)
             undo.callback(sites.close)

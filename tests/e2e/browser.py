@@ -1,5 +1,6 @@
 """What a browser does with the pages of an application: keeps cookies, sends forms and files."""
 
+import random
 import re
 import struct
 import uuid
@@ -54,12 +55,12 @@ def found(pattern: str, page: Answer) -> str:
     return matched[1]
 
 
-def picture(width: int, height: int, colour: int) -> bytes:
-    """A PNG of a gradient that begins with a colour (0 to 255), so that no two are equal."""
-    row = [bytes((colour, x * 255 // width, (x + colour) % 256)) for x in range(width)]
-    line = b"\0" + b"".join(row)
+def picture(width: int, height: int, seed: int) -> bytes:
+    """A PNG of noise, so that it stays large; another one for each `seed`."""
+    noise = random.Random(seed)
+    lines = b"".join(b"\0" + noise.randbytes(width * 3) for _ in range(height))
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    pieces = ((b"IHDR", header), (b"IDAT", zlib.compress(line * height)), (b"IEND", b""))
+    pieces = ((b"IHDR", header), (b"IDAT", zlib.compress(lines, 1)), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(map(_chunk, pieces))
 
 

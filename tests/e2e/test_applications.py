@@ -5,6 +5,7 @@ through their own pages at one site is right at the others at once, through ngin
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,7 +21,7 @@ PAGES = ("wordpress.md", "mediawiki.md")
 PASSWORD = "correct horse battery staple"
 PROGRAMS = ("ip", "nginx", "php-fpm8.2", "php", "mariadbd")
 FILES = ("/dev/net/tun", "/usr/share/wordpress", "/usr/share/mediawiki")
-THUMBNAILS = {"-150x150": (150, 150), "-300x225": (300, 225), "-768x576": (768, 576), "-1024x768": (1024, 768)}
+THUMBNAILS = {"-150x150": (150, 150), "-300x225": (300, 225), "-768x576": (768, 576)}
 Seen = dict[tuple[str, int], bytes | int]
 pytestmark = [
     pytest.mark.skipif(
@@ -94,10 +95,14 @@ def upload(blog: Browser, site: str, name: str, content: bytes) -> str:
 
 
 def seen(sites: ApplicationSites, host: str, path: str, at: tuple[str, ...] = SITES) -> Seen:
-    """By site and door, the body, or the status when it is not 200."""
+    """By site and door, all asked at once: the body, or the status when it is not 200."""
     doors = [(site, port) for site in at for port in (NGINX_PORT, EDGE_PORT)]
-    answers = {(site, port): sites.ask(site, host, path, port=port) for site, port in doors}
-    return {door: answer.body if answer.status == 200 else answer.status for door, answer in answers.items()}
+    with ThreadPoolExecutor(len(doors)) as users:
+        answers = list(users.map(lambda door: sites.ask(door[0], host, path, port=door[1]), doors))
+    return {
+        door: answer.body if answer.status == 200 else answer.status
+        for door, answer in zip(doors, answers, strict=True)
+    }
 
 
 def everywhere(what: bytes | int, at: tuple[str, ...] = SITES) -> Seen:
@@ -108,7 +113,7 @@ def everywhere(what: bytes | int, at: tuple[str, ...] = SITES) -> Seen:
 def test_an_image_in_wordpress_is_everywhere_at_once_with_its_thumbnails(
     sites: ApplicationSites, blog: Browser, site: str
 ) -> None:
-    content = picture(1200, 900, SITES.index(site) + 1)
+    content = picture(800, 600, SITES.index(site) + 1)
     path = upload(blog, site, f"{site}.png", content)
     assert seen(sites, BLOG, path) == everywhere(content)
     for ending, size in THUMBNAILS.items():
@@ -125,7 +130,8 @@ def test_an_image_that_is_deleted_by_a_link_is_gone_and_its_name_is_free(
     path = upload(blog, "nyc", "photo.png", old)
     page = blog.get("nyc", "/wp-admin/upload.php?mode=list")
     link = found(r'href="(post\.php\?action=delete[^"]+)"', page).replace("&amp;", "&").replace("&#038;", "&")
-    assert blog.get("nyc", f"/wp-admin/{link}").status == 302
+    deleted = blog.get("ams", f"/wp-admin/{link}")
+    assert (deleted.status, deleted.headers["X-Anycastle-Verdict"]) == (302, "write")
     assert seen(sites, BLOG, path) == everywhere(404)
     assert upload(blog, "sgp", "photo.png", new) == path
     assert seen(sites, BLOG, path) == everywhere(new)
@@ -166,8 +172,8 @@ def test_a_file_in_mediawiki_is_everywhere_at_once_and_so_is_its_next_version(
     sites: ApplicationSites, wiki: Browser
 ) -> None:
     path = ""
-    for site, colour, height in (("nyc", 10, 300), ("sgp", 20, 600)):
-        content = picture(600, height, colour)
+    for site, seed, height in (("nyc", 10, 300), ("sgp", 20, 600)):
+        content = picture(600, height, seed)
         upload_to_wiki(wiki, site, "Photo.png", content)
         path = path or found(r'"(/images/[^"]+/Photo.png)"', wiki.get("ams", "/index.php?title=File:Photo.png"))
         assert seen(sites, WIKI, path) == everywhere(content)
