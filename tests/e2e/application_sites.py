@@ -35,6 +35,8 @@ OWN = ("/etc", "/srv", "/run", "/var/lib", "/var/log")
 """What each site has for itself."""
 KEPT = ("nginx", "php", "wordpress", "mediawiki")
 """Of /var/lib, what packages put there."""
+READY_SECONDS = 120.0
+"""Three sites, three kinds of servers and their tests share one machine."""
 _STOP_SECONDS = 15.0
 _SHOWN_CHARACTERS = 3000
 
@@ -106,12 +108,15 @@ class ApplicationSites:
         self.run(site, f"install -d -o mysql -g mysql /var/lib/mysql /run/mysqld && {install}")
         quick = ("--innodb-flush-log-at-trx-commit=0", "--skip-log-bin", "--performance-schema=off")
         self.start(site, "mariadb", "mariadbd", "--user=mysql", f"--bind-address={ADDRESSES[site]}", *quick)
-        until(self.path(site, "/run/mysqld/mysqld.sock").exists, "the database listens")
+        until(self.path(site, "/run/mysqld/mysqld.sock").exists, "the database listens", READY_SECONDS)
 
     def start_member(self, site: str) -> None:
         self.start(site, "member", "anycastle", "serve", "--site", site)
 
-    def eligible(self, site: str) -> bool:
+    def wait_until_well(self) -> None:
+        until(lambda: all(map(self._eligible, SITES)), "every member holds every site to be eligible", READY_SECONDS)
+
+    def _eligible(self, site: str) -> bool:
         """The member there holds every site to be fit for users of every group."""
         with contextlib.closing(socket.socket(socket.AF_UNIX)) as connected, contextlib.suppress(OSError):
             connected.connect(str(self.path(site, "/var/lib/anycastle/control.sock")))

@@ -58,7 +58,7 @@ def _set_up(sites: ApplicationSites) -> None:
     for site in SITES:
         sites.start_member(site)
         sites.start_web(site)
-    until(lambda: all(map(sites.eligible, SITES)), "every site is eligible at every site")
+    sites.wait_until_well()
     for block in (*content, *more_content):
         sites.follow(block)
 
@@ -208,5 +208,5 @@ def test_when_the_first_site_stops_the_next_takes_uploads(sites: ApplicationSite
     assert seen(sites, BLOG, path, ("nyc", "sgp")) == everywhere(content, ("nyc", "sgp"))
     assert not sites.path("ams", f"/srv/blog{path}").exists()
     sites.start_member("ams")
-    until(lambda: all(map(sites.eligible, SITES)), "ams is back")
+    sites.wait_until_well()
     assert seen(sites, BLOG, path) == everywhere(content)
