@@ -209,8 +209,8 @@ def _furnish(sites: ApplicationSites, site: str, hosts: tuple[str, ...]) -> None
         names.write(f"{ADDRESSES[site]} {' '.join(hosts)}\n")
 
 
-def configure(sites: ApplicationSites, text: str) -> None:
-    """The same file and authority for every member, and its own certificate."""
+def configure(sites: ApplicationSites, text: str, **profiles: str) -> None:
+    """The same files and authority for every member, and its own certificate."""
     first = sites.path(SITES[0], "/etc/anycastle")
     pki.init(first / "pki")
     for site in SITES:
@@ -219,4 +219,5 @@ def configure(sites: ApplicationSites, text: str) -> None:
         own = sites.path(site, "/etc/anycastle")
         if own != first:
             shutil.copytree(first / "pki", own / "pki")
-        (own / "anycastle.toml").write_text(text)
+        for name, each in {"anycastle": text, **profiles}.items():
+            (own / f"{name}.toml").write_text(each)

@@ -3,6 +3,7 @@ through their own pages at one site is right at the others at once, through ngin
 """
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,14 +13,15 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.anycastle.members import until
+from tests.e2e import gallery
 from tests.e2e.application_sites import EDGE_PORT, NGINX_PORT, SITES, ApplicationSites, application_sites, configure
 from tests.e2e.browser import Browser, found, picture, size_of
 from tests.e2e.recipe import blocks
 
-BLOG, WIKI = "blog.example.com", "wiki.example.com"
+BLOG, WIKI, GALLERY = "blog.example.com", "wiki.example.com", "app.example.com"
 PAGES = ("wordpress.md", "mediawiki.md")
 PASSWORD = "correct horse battery staple"
-PROGRAMS = ("ip", "nginx", "php-fpm8.2", "php", "mariadbd")
+PROGRAMS = ("ip", "nginx", "php-fpm8.2", "php", "mariadbd", "curl")
 FILES = ("/dev/net/tun", "/usr/share/wordpress", "/usr/share/mediawiki")
 THUMBNAILS = {"-150x150": (150, 150), "-300x225": (300, 225), "-768x576": (768, 576)}
 Seen = dict[tuple[str, int], bytes | int]
@@ -36,7 +38,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def sites() -> Iterator[ApplicationSites]:
-    with application_sites(BLOG, WIKI) as made:
+    with application_sites(BLOG, WIKI, GALLERY) as made:
         try:
             _set_up(made)
         except BaseException as error:
@@ -46,8 +48,12 @@ def sites() -> Iterator[ApplicationSites]:
 
 
 def _set_up(sites: ApplicationSites) -> None:
-    """Both recipes, each from the first block to the last."""
-    configure(sites, "".join(block.text for page in PAGES for block in blocks(page, "toml")))
+    """The recipes, each from the first block to the last; that of the gallery is a test."""
+    _, profile, group = blocks("profiles.md", "toml")
+    parts = [block.text for page in PAGES for block in blocks(page, "toml")]
+    configure(sites, "".join([*parts, group.text]), gallery=profile.text)
+    for site in SITES:
+        sites.run(site, "install -d -o www-data /srv/app")
     database, software, servers, *content = blocks("wordpress.md", "sh")
     folder, settings, *more_content = blocks("mediawiki.md", "sh")
     sites.start_database("ams")
@@ -61,6 +67,9 @@ def _set_up(sites: ApplicationSites) -> None:
     sites.wait_until_well()
     for block in (*content, *more_content):
         sites.follow(block)
+    for name, text in gallery.FILES.items():
+        sites.path("ams", f"/srv/app/{name}").write_text(text)
+    sites.run("ams", "chown www-data /srv/app/list.txt && anycastle wait app:upload.php")
 
 
 @pytest.fixture(scope="module")
@@ -197,6 +206,30 @@ def test_a_page_of_mediawiki_is_told_by_every_site(sites: ApplicationSites, wiki
     assert saved.status == 302, saved.text
     pages = seen(sites, WIKI, "/index.php/News")
     assert {isinstance(page, bytes) and b"the roof leaks" in page for page in pages.values()} == {True}, pages
+
+
+def test_software_that_nobody_profiled_shows_what_it_needs(sites: ApplicationSites) -> None:
+    """The page says what is seen; numbers of inodes differ."""
+    sites.path("ams", "/srv/photo.jpg").write_bytes(picture(40, 30, 60))
+    (block,), (told,) = blocks("profiles.md", "sh"), blocks("profiles.md", "text")
+    shown = sites.run("ams", block.text)
+    before, after = re.findall(r"(\d+) list\.txt", shown)
+    assert before == after, "edited in place"
+    assert shown.replace(before, "1234567") == told.text
+
+
+def test_what_its_author_never_thought_of_is_right_with_a_profile_of_its_own(sites: ApplicationSites) -> None:
+    """A picture that is made after the answer, and a link that deletes."""
+    user, content = Browser(sites, GALLERY), picture(400, 300, 61)
+    for site in SITES:
+        assert user.upload(site, "/upload.php", {}, "photo", "a.png", content).text == "stored"
+        assert (
+            seen(sites, GALLERY, "/photos/small-a.png") == seen(sites, GALLERY, "/photos/a.png") == everywhere(content)
+        )
+        assert user.get(site, "/delete.php?name=a.png").text == "deleted"
+        for path in ("/photos/a.png", "/photos/small-a.png"):  # what is no file, index.php answers
+            assert content not in seen(sites, GALLERY, path).values()
+        content = picture(400, 300, SITES.index(site))
 
 
 def test_when_the_first_site_stops_the_next_takes_uploads(sites: ApplicationSites, blog: Browser) -> None:
