@@ -101,6 +101,8 @@ def test_a_bad_profile_is_told_of_with_its_own_place(tmp_path: Path) -> None:
     (tmp_path / "my.toml").write_text('about = 1\n\nsettle = 3\nexclud = []\nroot = "/srv"\nwrites = "one"\n')
     found = faults(file)
     my = tmp_path / "my.toml"
+    checked = anycastle("check", "--config", file)
+    assert (checked.status, set(found) <= set(checked.err.splitlines())) == (2, True), checked.err
     assert found[:3] == [
         f"{my}:1: about: expected a text in quotes that is not empty, found 1",
         f'{my}:3: settle: expected a time such as "500ms" or "3s" with a unit of ms, s, min, h, d, found 3',
