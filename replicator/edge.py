@@ -35,7 +35,7 @@ from anycastle.replicator.edge_target import TargetError, Targets
 from anycastle.replicator.edge_tls import LOOK_SECONDS, Certificates
 from anycastle.replicator.listen import HTTP_LOG, bind_listener, serving
 from anycastle.replicator.round_trip import OnRoundTrip, RoundTrips
-from anycastle.replicator.settings import READS, EdgeSettings, GroupSettings
+from anycastle.replicator.settings import EdgeSettings, GroupSettings
 
 log = logging.getLogger("anycastle.replicator.edge")
 
@@ -282,5 +282,5 @@ class Edge:
             exchange.end_connection(answer)
         if not hops:
             refused = request.get(VERDICT) == "refuse"
-            self.hosts.count(request.headers["Host"].lower(), write=request.method not in READS, refused=refused)
+            self.hosts.count(request.headers["Host"].lower(), write=target.writes(request.method), refused=refused)
         return answer

@@ -32,7 +32,7 @@ from anycastle.replicator.edge_reason import word
 from anycastle.replicator.edge_static import open_static, send
 from anycastle.replicator.edge_tunnel import tunnel, wanted
 from anycastle.replicator.gate import Forward, Refuse, Serve
-from anycastle.replicator.settings import READS, EdgeSettings, GroupSettings
+from anycastle.replicator.settings import EdgeSettings, GroupSettings
 
 log = logging.getLogger("anycastle.replicator.edge")
 
@@ -85,7 +85,8 @@ class Answers:
     async def answer(self, exchange: Exchange) -> web.StreamResponse:
         """Whatever it takes; what goes wrong is an answer too."""
         try:
-            return await (self._read(exchange) if exchange.request.method in READS else self._write(exchange))
+            writes = exchange.target.writes(exchange.request.method)
+            return await (self._write(exchange) if writes else self._read(exchange))
         except NoAnswer as fault:
             self.given["fault"] += 1
             self.reasons[f"fault_{fault.status}"] += 1

@@ -31,7 +31,7 @@ from anycastle.replicator.edge_headers import entity_tag, tag_listed
 from anycastle.replicator.edge_target import Target, TargetError, Targets
 from anycastle.replicator.gate import Forward, Refuse, Serve, Verdict, Wait
 from anycastle.replicator.listen import BACKLOG, FULL
-from anycastle.replicator.settings import READS, GroupSettings, VerdictSettings
+from anycastle.replicator.settings import GroupSettings, VerdictSettings
 
 REASON_CHARS_MAX = 200
 RECEIVED_BYTES = 4096
@@ -215,7 +215,7 @@ class _Connection(asyncio.BufferedProtocol):
             return
         asked = _Asked(about, fields.get(b"x-original-method", method), "?" in uri, fields)
         service.on_request(about.group.name)
-        if asked.method.decode("latin-1") not in READS:
+        if about.writes(asked.method.decode("latin-1")):
             self._say("write", HTTPStatus.FORBIDDEN, f"X-Anycastle-Forward: {service.settings.site}\r\n")
             return
         verdict = service.gate.judge(about.group.name, about.path, about.prefix)

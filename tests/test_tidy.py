@@ -11,6 +11,7 @@ PARTS = ("dns", "bgp", "replicator", "health")
 TOP = ROOT / "src" / "anycastle"
 LAYERS = (
     *("errors", "clock", "config_read", "config_values", "config_prefixes", "config_routes", "config_edge"),
+    "config_profile",
     "config_probes",
     *("config_parts", "config_tokens", "config_log", "config_zones", "config"),
 )

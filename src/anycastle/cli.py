@@ -16,6 +16,7 @@ from anycastle.announce_config import add_flags, from_flags, load, refuse_mixtur
 from anycastle.clock import SystemClock
 from anycastle.config import Config, ConfigError, load_config
 from anycastle.config_log import LogSettings
+from anycastle.config_profile import profile_about, profile_names, profile_text
 from anycastle.errors import AnycastleError
 from anycastle.log import log_to_stderr
 from anycastle.roster import next_step
@@ -130,6 +131,10 @@ def _parser() -> argparse.ArgumentParser:
     announce = commands_of.add_parser("announce", help=help, description=help)
     add_flags(announce)
     announce.set_defaults(run=_announce)
+    help = "what comes with the program for one kind of software: the names, or one of them as a file to copy"
+    profile = commands_of.add_parser("profile", help=help, description=help)
+    profile.add_argument("name", metavar="NAME", nargs="?", help="print this one")
+    profile.set_defaults(run=_profile)
     _add_pki(commands_of)
     return parser
 
@@ -198,6 +203,17 @@ def _openapi(options: argparse.Namespace) -> int:
     from anycastle.health.openapi import document
 
     print(json.dumps(document(), indent=2, ensure_ascii=False))
+    return 0
+
+
+def _profile(options: argparse.Namespace) -> int:
+    """Reads only what the program brings along."""
+    if options.name is not None:
+        print(profile_text(options.name), end="")
+        return 0
+    width = max(map(len, profile_names()))
+    for name in profile_names():
+        print(f"{name:{width}}  {profile_about(name)}")
     return 0
 
 

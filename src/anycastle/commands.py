@@ -34,13 +34,17 @@ class CommandError(AnycastleError):
 
 
 def choose_member(config: Config, site: str | None) -> str:
-    """The member that `--site` names; without it, the one whose socket is on this machine, if it is one."""
+    """The member that `--site` names; without it, the one whose socket is on this machine, if it is one.
+
+    Usually all members have theirs at the same place, each on its own machine: then whoever is there is asked.
+    """
     if site is not None:
         config.check_member(site)
         return site
-    found = [member for member in config.members if config.control_socket(member).exists()]
+    sockets = {config.control_socket(member): member for member in reversed(config.members)}
+    found = [member for socket, member in sockets.items() if socket.exists()]
     if len(found) != 1:
-        here = ", ".join(found) or "none"
+        here = ", ".join(reversed(found)) or "none"
         raise CommandError(f"say which member with --site; running on this machine: {here}")
     return found[0]
 

@@ -262,6 +262,7 @@ class Config:
             isolated=part.isolated,
             exclude=part.exclude,
             dynamic=part.dynamic,
+            writing=part.writing,
             fence_timeout_seconds=part.fence_timeout_seconds,
             wait_max_seconds=part.wait_max_seconds,
             static=part.static,
@@ -528,6 +529,8 @@ def _check_probes(faults: Faults, sites: dict[str, SitePart], groups: tuple[Grou
             without = [name for name, site in sites.items() if label not in {probe.name for probe in site.probes}]
             if without:
                 problem = f"{label!r} is the label of no probe of {', '.join(without)}: expected one at each site"
+                if group.requires_by_profile:
+                    problem += "; the profile asks for it, and requires = [] here would not"
                 faults.add(f"groups.{group.name}.requires", problem)
     required = _required(groups)
     for name, site in sites.items():

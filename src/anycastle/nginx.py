@@ -23,6 +23,8 @@ KEPT_CONNECTIONS = 32
 SPARE_SECONDS = 5
 """nginx waits so much longer than the edge, which knows better what to say."""
 _CAPTURE = "{1}"
+_EACH = re.compile(r"\[!?[^\]]+\]|.", re.DOTALL)
+"""What a pattern is made of."""
 _TENTH = """\
 
 # A file of this name says that all of a group may be served until this tenth of a second is over. Who names what it has
@@ -150,7 +152,7 @@ server {{
     if ($anycastle_write) {{
         rewrite ^ /.anycastle/write last;
     }}
-
+{_writing(group) if group.writing else ""}
     location = /.anycastle/verdict {{
         internal;
         auth_request off;
@@ -223,6 +225,15 @@ server {{
 {_proxied(edge, judged) if judged else _served(edge, group, wanted)}
 }}
 {"" if judged else _application(edge, group, wanted)}"""
+
+
+def _writing(group: GroupSettings) -> str:
+    """The group's own, whatever the method: they must not slip through on a pass."""
+    return f"""
+    if ($uri ~ {_quoted(_programs_below(*group.writing))}) {{
+        rewrite ^ /.anycastle/write last;  # `writing`
+    }}
+"""
 
 
 def _passable(group: GroupSettings) -> str:
@@ -380,11 +391,28 @@ def _programs(group: GroupSettings, wanted: Wanted, scheme: str, https: str, sig
 
 
 def _unknown_program(pattern: str) -> str:
-    expression = "".join(".*" if char == "*" else "." if char == "?" else re.escape(char) for char in pattern)
     return f"""\
-    location ~ {_quoted(f"^/{expression}(/|$)")} {{
+    location ~ {_quoted(_programs_below(pattern))} {{
         return 404;  # `dynamic`, and no PHP: say here what runs it, else its source would be served
     }}"""
+
+
+def _programs_below(*patterns: str) -> str:
+    """fnmatch's patterns of programs as one expression on the URL; below a program it goes on (`/index.php/7`)."""
+    return f"^/({'|'.join(_EACH.sub(_expression, pattern) for pattern in patterns)})(/|$)"
+
+
+def _expression(found: re.Match[str]) -> str:
+    match found[0]:
+        case "*":
+            return ".*"
+        case "?":
+            return "."
+        case char if len(char) == 1:
+            return re.escape(char)
+        case several:  # [abc], [!a-z]
+            inner = several[1:-1].replace("\\", "\\\\").replace("^", "\\^")
+            return f"[^{inner[1:]}]" if inner.startswith("!") else f"[{inner}]"
 
 
 def _capture(group: GroupSettings) -> str:

@@ -335,6 +335,19 @@ async def test_a_write_that_is_not_fenced_is_no_success(
             assert got.status == 201
 
 
+async def test_a_get_of_a_writing_path_is_held_like_any_write(client: aiohttp.ClientSession) -> None:
+    async with site(group={"writing": ("*.php",)}) as ams:
+        ams.application.files["/delete.php"] = b"deleted"
+        async with client.get(ams.url("/delete.php?id=7")) as got:
+            assert (signed(got), await got.text()) == ((200, "ams", "write"), "deleted")
+        assert (ams.gate.fences_done, ams.gate.asked) == (1, [])
+        ams.gate.fenced = Refuse("sgp has not acknowledged", 3)
+        async with client.get(ams.url("/delete.php?id=8")) as got:
+            assert signed(got) == (503, "ams", "refuse")
+        async with client.get(ams.url("/a.jpg")) as got:
+            assert signed(got) == (200, "ams", "serve")
+
+
 async def test_a_write_may_be_refused_before_the_application_sees_it(client: aiohttp.ClientSession) -> None:
     async with site() as ams:
         ams.gate.write = Refuse("not current", 1)
