@@ -77,6 +77,16 @@ def bind_all(
     )
 
 
+def check_free(listen: Sequence[tuple[str, int]]) -> None:
+    """They are bound when there is something to answer; a port that is taken must show before anything starts.
+
+    Raises DnsError.
+    """
+    _, sockets = bind_all(listen, 1)
+    for each in sockets:
+        each.close()
+
+
 def _check_address(address: str, port: int) -> None:
     try:
         parsed = ipaddress.ip_address(address)

@@ -44,7 +44,7 @@ from anycastle.replicator.edge_forward import FORWARD_PATH, ForwardError, Forwar
 from anycastle.replicator.event import LinkDown, LinkUp, Received
 from anycastle.replicator.identity import Identity
 from anycastle.replicator.link import CLOSE_SECONDS, Link, LinkFault, Socket, der_of, message_bytes_max
-from anycastle.replicator.listen import HTTP_LOG, bind_listener, serving
+from anycastle.replicator.listen import HTTP_LOG, Inherited, bind_listener, none_inherited, serving
 from anycastle.replicator.listing import LISTING_PATH, Listing, ListingSource, listing_path, read_listing, serve_listing
 from anycastle.replicator.message import Hello, Message
 from anycastle.replicator.pace import Pace
@@ -88,6 +88,7 @@ class Links:
         on_event: Callable[[LinkEvent], None],
         bodies: BodySource,
         clock: Clock,
+        inherited: Inherited = none_inherited,
     ) -> None:
         """`compatible` says why a peer's rosters do not go with ours (rule 8), or the empty string.
 
@@ -117,6 +118,7 @@ class Links:
         self._fetch_threads = ThreadPoolExecutor(settings.fetches_max, "fetch")
         self._links: dict[str, Link] = {}
         self._told: set[tuple[str, str]] = set()
+        self._inherited = inherited
         self._listener: socket.socket | None = None
         self._session: aiohttp.ClientSession | None = None
         self._broken: asyncio.Future[None] | None = None
@@ -132,9 +134,15 @@ class Links:
         host, port = self._listener.getsockname()[:2]
         return host, port
 
+    @property
+    def sockets(self) -> tuple[socket.socket, ...]:
+        """What it listens on, for the process that comes after."""
+        return (self._listener,) if self._listener is not None else ()
+
     def bind(self) -> None:
         """Take the port, so that a fault shows before anything starts. Raises LinkError. `run` does it if need be."""
-        self._listener = self._listener or bind_listener(self.settings.listen, "the members' links", LinkError)
+        if self._listener is None:
+            self._listener = bind_listener(self.settings.listen, "the members' links", LinkError, self._inherited)
 
     async def run(self) -> None:
         """Listen and dial until cancelled."""

@@ -94,6 +94,36 @@ class Asking:
         self.begin("tcp", tcp, 1)
         self.begin("kept tcp", kept_tcp, 1)
 
+    # -- HTTP ---------------------------------------------------------------------------------------------------------
+
+    def ask_http(self, address: tuple[str, int], host: str, path: str, body: bytes, *, clients: int = 2) -> None:
+        """Over a new connection each time, and over a kept one; anything but 200 with the body is a loss."""
+        kept = threading.local()
+
+        def get(connection: http.client.HTTPConnection) -> http.client.HTTPResponse:
+            connection.request("GET", path, headers={"Host": host})
+            response = connection.getresponse()
+            received = response.read()
+            if (response.status, received) != (200, body):
+                raise OSError(f"{response.status} {received[:200]!r} {dict(response.headers)}")
+            return response
+
+        def new() -> None:
+            with contextlib.closing(http.client.HTTPConnection(*address, timeout=ANSWER_SECONDS_MAX)) as connection:
+                get(connection)
+
+        def again() -> None:
+            if getattr(kept, "connection", None) is None:
+                kept.connection = http.client.HTTPConnection(*address, timeout=ANSWER_SECONDS_MAX)
+                self._kept.callback(kept.connection.close)
+            if get(kept.connection).will_close:
+                self.asked_again["kept http"] += 1
+                kept.connection.close()
+                kept.connection = None
+
+        self.begin("http", new, clients)
+        self.begin("kept http", again, clients)
+
 
 class _ClosedInOrder(OSError):
     """The server closed the connection before it answered anything of this query."""
