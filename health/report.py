@@ -60,6 +60,8 @@ class LinkReport(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     since_seconds: float
     queued_bytes: int = 0
+    protocol: int = 0
+    """The version that is spoken on it; 0 when it is not up."""
 
 
 class RouteReport(msgspec.Struct, frozen=True, kw_only=True):

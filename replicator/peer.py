@@ -118,6 +118,9 @@ class Links:
         self._fetch_threads = ThreadPoolExecutor(settings.fetches_max, "fetch")
         self._links: dict[str, Link] = {}
         self._told: set[tuple[str, str]] = set()
+        self._refusals: dict[str, str] = {}
+        self._unknown = 0
+        """On links that are gone."""
         self._inherited = inherited
         self._listener: socket.socket | None = None
         self._session: aiohttp.ClientSession | None = None
@@ -208,6 +211,19 @@ class Links:
 
     def connected(self) -> frozenset[str]:
         return frozenset(self._links)
+
+    def version(self, member: str) -> int:
+        """Of the protocol, on the link that is up; 0 when there is none."""
+        link = self._links.get(member)
+        return link.version if link is not None else 0
+
+    def refusal(self, member: str) -> str:
+        """Why the last try to have a link with the member was refused; the empty string when it was not."""
+        return self._refusals.get(member, "")
+
+    def unknown_messages(self) -> int:
+        """Of kinds that only newer members know, which were ignored."""
+        return self._unknown + sum(link.unknown for link in self._links.values())
 
     def saved_bytes(self, member: str) -> int:
         """What packing did not have to send on the link that is up."""
@@ -413,6 +429,7 @@ class Links:
         except LinkFault as error:
             reason = fault = str(error)
             self.refused[error.kind] += 1
+            self._refusals[link.member] = fault
             self._tell(link.member, error.kind, fault)
         except (aiohttp.ClientError, OSError) as error:
             reason = f"{error or type(error).__name__}"
@@ -429,6 +446,7 @@ class Links:
             self._down(older, "replaced by a new link")
             older.close("replaced by a new link")
         self._links[link.member] = link
+        self._refusals.pop(link.member, None)
         self._told = {(member, kind) for member, kind in self._told if member != link.member or kind != "unreachable"}
         _log.info("link with %s is up", link.member)
         knew = self.acquaintance is None or self.acquaintance.knew_another(hello)
@@ -441,6 +459,7 @@ class Links:
     def _down(self, link: Link, reason: str) -> None:
         if self._links.get(link.member) is link:
             del self._links[link.member]
+            self._unknown += link.unknown
             link.lost()
             _log.info("link with %s is down: %s", link.member, reason)
             self._emit(LinkDown(link.member, reason))

@@ -39,7 +39,7 @@ from anycastle.replicator.edge_verdict import VerdictService
 from anycastle.replicator.event import Event, LinkDown, LinkUp
 from anycastle.replicator.fence import rosters_compatible
 from anycastle.replicator.ledger import Ledger
-from anycastle.replicator.message import PROTOCOL, Hello
+from anycastle.replicator.message import OLDEST, PROTOCOL, Hello
 from anycastle.replicator.peer import Links
 from anycastle.replicator.replica import Replica
 from anycastle.replicator.schema import LedgerError
@@ -167,7 +167,8 @@ class Member:
         replica = self.settings.replica
         hello = Hello(
             member=self.settings.member,
-            protocol=PROTOCOL,
+            protocol=OLDEST,
+            newest=PROTOCOL,
             incarnation=self.ledger.incarnation,
             members=replica.members,
             members_previous=replica.members_previous,
@@ -530,7 +531,9 @@ class Member:
     def counters(self) -> dict[str, dict[str, int]]:
         """Part -> what -> how often, for metrics and tables."""
         found = {
-            "replicator": self.replica.counters() | {f"refused_{k}": n for k, n in self.links.refused.items()},
+            "replicator": self.replica.counters()
+            | {"messages_unknown": self.links.unknown_messages()}
+            | {f"refused_{k}": n for k, n in self.links.refused.items()},
             "health": {
                 "probe_rounds": self.prober.rounds,
                 "probe_failures": self.prober.failures,

@@ -154,7 +154,7 @@ def _status(options: argparse.Namespace) -> int:
     for note in answer["notes"]:
         print(f"note: {note}")
     _show_sites(answer["sites"])
-    _show("links", ("peer", "state", "for", "reason"), [_link(link) for link in answer["links"]])
+    _show("links", ("peer", "state", "for", "protocol", "reason"), [_link(link) for link in answer["links"]])
     _show_routes(answer["sessions"])
     _show("zones", ("zone", "serial", "records"), [(z["name"], z["serial"], z["records"]) for z in answer["zones"]])
     waiting, conflicts_total = answer["flights_total"], answer["conflicts_total"]
@@ -535,8 +535,8 @@ def _group_words(site: Json, group: Json | None) -> tuple[str, str, str]:
     return (group["withheld"] or "eligible", _age(group["lag_seconds"]), pending or "-")
 
 
-def _link(link: Json) -> tuple[str, str, str, str]:
-    return (link["peer"], link["state"], _age(link["since_seconds"]), link["reason"])
+def _link(link: Json) -> tuple[str, str, str, str, str]:
+    return (link["peer"], link["state"], _age(link["since_seconds"]), str(link["protocol"] or "-"), link["reason"])
 
 
 def _show_holds(holds: list[Json]) -> None:
