@@ -12,8 +12,10 @@ import msgspec
 
 from anycastle.replicator.entry import Entry
 
-OLDEST, PROTOCOL = 1, 1
+OLDEST, PROTOCOL = 1, 2
 """The versions that this program speaks, of messages and of what is asked over HTTP between members."""
+BODIES_FOLLOW = 2
+"""From this version on."""
 
 Vectors = dict[str, dict[str, int]]
 

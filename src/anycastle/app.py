@@ -528,51 +528,6 @@ class Member:
         self._told = self._own_talk(self.clock.now())
         self.replica.gossip(talk.encode(self._told))
 
-    def counters(self) -> dict[str, dict[str, int]]:
-        """Part -> what -> how often, for metrics and tables."""
-        found = {
-            "replicator": self.replica.counters()
-            | {"messages_unknown": self.links.unknown_messages()}
-            | {f"refused_{k}": n for k, n in self.links.refused.items()},
-            "health": {
-                "probe_rounds": self.prober.rounds,
-                "probe_failures": self.prober.failures,
-                "talk_refused": self.talk_refused,
-                "observations_refused": self.judge.observations_refused,
-            },
-        }
-        if self.edge is not None:
-            found["edge"] = self.edge.counters() | self.round_trips.counters()
-        if self.verdicts is not None:
-            found.setdefault("edge", {}).update((f"verdict_{k}", n) for k, n in self.verdicts.answers.items())
-        if self.dns is not None:
-            found["dns"] = {what: n for what, n in self.dns.counters().items() if what != "tcp_connections"}
-        if self.announcer is not None:
-            found["bgp"] = {
-                "announcements": self.announcer.announcements,
-                "withdrawals": self.announcer.withdrawals,
-            }
-        return found
-
-    def levels(self) -> dict[str, dict[str, int]]:
-        """Part -> what -> how it stands now."""
-        left = self.links.identity.seconds_left(wall=self.clock.wall())
-        found = {
-            "replicator": self.replica.levels() | {"certificate_left_seconds": int(left)}
-        } | self.round_trips.levels()
-        if self.edge is not None:
-            found["edge"] |= self.edge.levels(wall=self.clock.wall())
-        if self.announcer is not None:
-            kinds = {hold.kind for hold in self.announcer.holds()}
-            found["bgp"] = {f"routes_{kind}_bool": int(kind in kinds) for kind in ("frozen", "refused")}
-        if self.dns is not None:
-            found["dns"] |= {
-                "tcp_open_connections": self.dns.counters().get("tcp_connections", 0),
-                "zones_loaded": len(self.tables.zones) if self.tables else 0,
-                "reload_refused_bool": int(bool(self.reload_refused)),
-            }
-        return found
-
     # -- health over restarts -------------------------------------------------------------------------------------
 
     async def _keep_health(self) -> None:

@@ -17,6 +17,7 @@ from anycastle import __version__
 from anycastle.app import Member
 from anycastle.bgp.announcer import Announcer
 from anycastle.config import ConfigError, MemberConfig, load_config
+from anycastle.counts import counters, levels
 from anycastle.dns.difference import follow
 from anycastle.dns.explain import explain
 from anycastle.dns.geo_map import map_page
@@ -95,8 +96,8 @@ class Ports:
             hosts=host_reports(member),
             troubles=trouble_reports(member, now=now),
             notes=(*self._notes(now), *writing_notes(reports)),
-            counters=member.counters(),
-            levels=member.levels(),
+            counters=counters(member),
+            levels=levels(member),
         )
         return report(self._view(), facts, now=now)
 

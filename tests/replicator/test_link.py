@@ -194,9 +194,9 @@ async def test_a_peer_of_the_same_version_that_says_something_unknown_breaks_the
 async def test_a_peer_of_no_common_version_hears_what_to_upgrade() -> None:
     far = msgspec.structs.replace(hello("ams"), protocol=PROTOCOL + 1, newest=PROTOCOL + 2)
     async with linked(far) as (accepted, peer):
-        with pytest.raises(LinkFault, match="nyc speaks 1, ams speaks 2 to 3; upgrade nyc") as caught:
+        with pytest.raises(LinkFault, match="nyc speaks 1 to 2, ams speaks 3 to 4; upgrade nyc") as caught:
             await accepted.end
         assert caught.value.kind == "protocol"
         closed = await peer.receive(timeout=5)
         assert closed.type is aiohttp.WSMsgType.CLOSE
-        assert str(closed.extra).startswith("no common protocol version: nyc speaks 1")
+        assert str(closed.extra).startswith("no common protocol version: nyc speaks 1 to 2")

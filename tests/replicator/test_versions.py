@@ -7,12 +7,14 @@ from tests.replicator.cluster import Site, alike, cluster
 from tests.replicator.members import until
 
 OLD, NEW, NEWEST = (1, 1), (1, 2), (2, 3)
+SO_LONG = 2000
+"""That its body follows in version 2, and comes along in version 1."""
 
 
 async def write_everywhere(sites: tuple[Site, ...], what: str) -> None:
     """Each site writes, and its write is fenced and lands at all others."""
     for site in sites:
-        (site.root / f"{what}-{site.name}").write_text(f"{what} at {site.name}")
+        (site.root / f"{what}-{site.name}").write_text(f"{what} at {site.name}" * SO_LONG)
         await site.fence()
     names = set(await alike(*sites))
     assert {f"{what}-{site.name}" for site in sites} <= names
