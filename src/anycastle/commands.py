@@ -21,11 +21,11 @@ from rich.table import Table
 
 from anycastle.config import Config, load_config, short_path
 from anycastle.errors import AnycastleError
-from anycastle.takeover import PREPARE_SECONDS_MAX, REFUSED_WORDS
+from anycastle.takeover import GIVE_WAY_SECONDS_MAX, PREPARE_SECONDS_MAX, REFUSED_WORDS, START_SECONDS_MAX
 
 ANSWER_SECONDS_MAX = 10.0
 WATCH_SECONDS_MIN, WATCH_SECONDS_MAX = 0.2, 3600.0
-TAKEOVER_SECONDS_MAX = 240.0
+TAKEOVER_SECONDS_MAX = GIVE_WAY_SECONDS_MAX + START_SECONDS_MAX
 """From the moment in which the other process has read all it needs."""
 LOOK_SECONDS = 0.3
 """Between two looks at what is under way."""

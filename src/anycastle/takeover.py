@@ -27,8 +27,8 @@ REFUSED_WORDS = "the last restart was refused: "
 """A note that begins so says why, and is gone with the next restart."""
 PREPARE_SECONDS_MAX = 600.0
 """For large zones; nobody waits for it but who asked for the restart."""
-GIVE_WAY_SECONDS_MAX = 60.0
-"""Routes have 7 s to be withdrawn, and requests under way the edge's `drain_seconds_max`."""
+GIVE_WAY_SECONDS_MAX = 600.0
+"""Routes have 7 s to be withdrawn, and requests under way the edge's `drain`, which is the operator's choice."""
 START_SECONDS_MAX = 120.0
 """For the DNS workers to take large tables; users of the edge wait for a small part of it."""
 GOODBYE_SECONDS_MAX = 10.0

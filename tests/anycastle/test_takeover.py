@@ -15,12 +15,15 @@ import pytest
 
 from anycastle import takeover
 from anycastle.takeover import VARIABLE, Inheritance, Predecessor, Successor, TakeoverError
+from examples.demo.collector import Collector
 from tests.anycastle.members import ADDRESS, Adopted, Members, alive, prepared, running, until
 from tests.anycastle.test_notify import after_watchdogs, lines, listening
+from tests.anycastle.test_serve import announced, one, router
 from tests.asking import ANSWER_SECONDS_MAX, Asking, asking
 
 HOST, PATH, BODY = "alice.photos.example.com", "/a.txt", b"the same before and after"
 KINDS = 6
+__all__ = ["router"]
 
 
 @contextmanager
@@ -158,6 +161,17 @@ print(ours.recv(100).decode(), end="", flush=True)
 time.sleep(60)
 """
 """A process before, as far as its sockets and its first words go."""
+
+
+def test_routes_are_withdrawn_and_come_back(router: tuple[Collector, str]) -> None:
+    collector, bgp = router
+    with one(bgp) as made:
+        until(lambda: announced(collector), "the route is announced")
+        assert made.restart("ams").status == 0
+        until(lambda: announced(collector), "it is announced again, by an ExaBGP of the new process")
+        assert made.stop("ams")[0] == 0
+        until(lambda: not announced(collector), "and withdrawn at the end", 5)
+        assert "Traceback" not in made.log("ams")
 
 
 def test_systemd_hears_who_is_the_service(tmp_path: Path) -> None:
