@@ -85,7 +85,7 @@ def test_restarts_under_load_lose_nothing() -> None:
             assert done.status == 0, done.err
             assert not [pid for pid in children - {made.processes["ams"].pid} if alive(pid)]
             assert "Traceback" not in made.log("ams")
-            print(done.out, asked.answered, asked.slowest_seconds, asked.asked_again)
+            print(done.out, asked.answered, asked.slowest_seconds, asked.asked_again)  # what docs/operations.md tells
         made.settled()
     assert asked.lost == []
 
