@@ -112,6 +112,10 @@ class DashboardPorts(Protocol):
 
     async def reload(self) -> Json: ...
 
+    async def restart(self) -> Json:
+        """Returns when another process is about to take over."""
+        ...
+
     def scrub(self, group: str | None) -> Json:
         """Begin to read all files of a group again (None: of all groups); how far it is, as `scrubbing`."""
         ...
@@ -162,6 +166,7 @@ def make_app(ports: DashboardPorts, *, access: Access, audit: Audit, page: bool 
         "thaw": (Scope.ROUTES, dashboard.thaw),
         "accept": (Scope.ROUTES, dashboard.accept),
         "reload": (Scope.ADMIN, dashboard.reload),
+        "restart": (Scope.ADMIN, dashboard.restart),
         "scrub": (Scope.ADMIN, dashboard.scrub),
         "resync": (Scope.ADMIN, dashboard.resync),
         "conflict": (Scope.ADMIN, dashboard.conflict),
@@ -334,6 +339,9 @@ class _Dashboard:
 
     async def reload(self, request: web.Request) -> web.Response:
         return _json(await self._ports.reload())
+
+    async def restart(self, request: web.Request) -> web.Response:
+        return _json(await self._ports.restart())
 
     async def scrub(self, request: web.Request) -> web.Response:
         return _json(self._ports.scrub(ask.scrub_order(await request.read()).group))

@@ -216,6 +216,13 @@ _CHANGING = tuple(
         ("thaw", Scope.ROUTES, None, "Take a freeze back.", _object(frozen=_BOOL, reason=_TEXT)),
         ("accept", Scope.ROUTES, None, "Let happen what is refused as too many changes.", _object(accepted=_TEXT)),
         ("reload", Scope.ADMIN, None, "Read zones, names and geography anew, all or nothing.", _ANY),
+        (
+            "restart",
+            Scope.ADMIN,
+            None,
+            "Another process takes over; answers when it is about to, with its id and ours.",
+            _object(**{"from": _COUNT, "to": _COUNT}),
+        ),
         ("resync", Scope.ADMIN, GroupOrder, "Compare what this member holds with what the others have.", _ANY),
         ("conflict", Scope.ADMIN, ConflictOrder, "Show or settle a conflict.", _ANY),
         ("scrub", Scope.ADMIN, ScrubOrder, "Begin to read all files of a group again.", _object(groups=_ANY)),

@@ -60,6 +60,8 @@ class LinkReport(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     since_seconds: float
     queued_bytes: int = 0
+    protocol: int = 0
+    """The version that is spoken on it; 0 when it is not up."""
 
 
 class RouteReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -256,6 +258,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """The oldest first; each stands among the notes too."""
     notes: tuple[str, ...] = ()
     """What an operator should know or do, in sentences."""
+    process: int = 0
+    """The member's id on its machine; another one after a restart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,6 +268,7 @@ class Facts:
 
     cluster: str
     version: str
+    process: int
     generation: int
     wall: float
     started: float
@@ -316,6 +321,7 @@ def report(view: View, facts: Facts, *, now: float) -> Snapshot:
         zones=tuple(facts.zones),
         hosts=tuple(facts.hosts),
         troubles=tuple(facts.troubles),
+        process=facts.process,
         notes=(*facts.notes, *(trouble.text for trouble in facts.troubles)),
     )
 

@@ -17,7 +17,7 @@ from anycastle.replicator.entry import Entry
 from anycastle.replicator.event import SendEntries
 from anycastle.replicator.ledger import Ledger
 from anycastle.replicator.link_frame import FrameError
-from anycastle.replicator.message import Bodies, Entries
+from anycastle.replicator.message import BODIES_FOLLOW, Bodies, Entries
 from anycastle.replicator.peer import Links
 from anycastle.replicator.threads import Threads
 
@@ -103,7 +103,8 @@ class Courier:
             message = await self._message((group, origin, after, min(upto, after + ENTRIES_MAX), bodies))
             if message is None:
                 return
-            for part in _parts(message):
+            parts = _parts(message) if links.version(member) >= BODIES_FOLLOW else (message,)
+            for part in parts:
                 while not self._send(member, part, links) and member in links.connected():  # noqa: ASYNC110 - links tell nobody
                     await asyncio.sleep(FULL_SECONDS)
             after = message.stretch()[1]

@@ -3,22 +3,29 @@
 Law: every message may be lost, repeated, delayed or reordered without harm to promise 1; order and retries only
 make things fast. A member speaks for itself: the sender is what its certificate says, never a field.
 Vectors: `{group: {origin: seq}}`, seq being contiguous from 1.
+
+Versions: each member says the oldest and the newest that it speaks, and a link uses the greatest that both speak. What
+an older member may ignore (a field with a default, a message that nobody waits for) needs no new version.
 """
 
 import msgspec
 
 from anycastle.replicator.entry import Entry
 
-PROTOCOL = 1
+OLDEST, PROTOCOL = 1, 2
+"""The versions that this program speaks, of messages and of what is asked over HTTP between members."""
+BODIES_FOLLOW = 2
+"""From this version on."""
 
 Vectors = dict[str, dict[str, int]]
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello"):
-    """First on every link, both ways; a mismatch of protocol or incompatible rosters closes it (rule 8)."""
+    """First on every link, both ways; no common version or incompatible rosters close it (rule 8)."""
 
     member: str
     protocol: int
+    """The oldest version that the sender speaks: what the first release looks at, which knows no other."""
     incarnation: int
     members: tuple[str, ...]
     members_previous: tuple[str, ...]
@@ -32,6 +39,12 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     """The sender knows that its ledger does not hold all that it once acknowledged."""
     told: dict[str, dict[str, int]] = {}
     """What the receiver, in the sender's memory, must have recorded at least (`Controller.told`)."""
+    newest: int = 0
+    """The newest version that the sender speaks; 0: no other than `protocol`."""
+
+    def speaks(self) -> tuple[int, int]:
+        """The oldest and the newest version."""
+        return self.protocol, max(self.protocol, self.newest)
 
 
 class LeaseRequest(msgspec.Struct, frozen=True, tag="lease?"):

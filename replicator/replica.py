@@ -275,6 +275,14 @@ class Replica:
         except TimeoutError:
             return
 
+    async def current(self, seconds: float) -> None:
+        """Wait until this site can vouch for all its groups, at most so long."""
+        deadline = self._clock.now() + seconds
+        while any(each.not_current(now=self._clock.now()) for each in self.contents.values()):
+            if (left := deadline - self._clock.now()) <= 0:
+                return
+            await self.moved(min(left, TICK_SECONDS))
+
     # -- members that come together ---------------------------------------------------------------------------------
 
     def connected(self) -> frozenset[str]:

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import socket
 from collections import deque
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
@@ -21,9 +22,9 @@ from anycastle.bgp.announcer import Announcer
 from anycastle.bgp.restrain import Freeze, decode_freeze
 from anycastle.clock import Clock
 from anycastle.config import Config, MemberConfig
-from anycastle.dns.bind import bind_all
+from anycastle.dns.bind import check_free
 from anycastle.dns.server import DnsServer
-from anycastle.dns.tables import Tables, build_tables
+from anycastle.dns.tables import Tables
 from anycastle.errors import AnycastleError
 from anycastle.health.changes import Changes
 from anycastle.health.drain import Drains, decode
@@ -32,18 +33,18 @@ from anycastle.health.observe import Result
 from anycastle.health.probe import Prober
 from anycastle.health.report import DecisionReport
 from anycastle.health.view import SiteView, View, withheld
-from anycastle.loading import shown
 from anycastle.replicator.edge import Edge
 from anycastle.replicator.edge_pass import Passes
 from anycastle.replicator.edge_verdict import VerdictService
 from anycastle.replicator.event import Event, LinkDown, LinkUp
 from anycastle.replicator.fence import rosters_compatible
 from anycastle.replicator.ledger import Ledger
-from anycastle.replicator.message import PROTOCOL, Hello
+from anycastle.replicator.message import OLDEST, PROTOCOL, Hello
 from anycastle.replicator.peer import Links
 from anycastle.replicator.replica import Replica
 from anycastle.replicator.schema import LedgerError
 from anycastle.round_trips import MAKE_PAUSE, MAKE_SECONDS, ClientRoundTrips
+from anycastle.takeover import Inheritance
 from anycastle.world import Facts, build_view, differs, is_worse, news
 
 log = logging.getLogger("anycastle.app")
@@ -66,6 +67,8 @@ REQUESTS_COUNTED_MAX = 100_000
 """In one second; more than one edge can answer."""
 WITHDRAW_SECONDS_MAX = 7.0
 """ExaBGP acknowledges in milliseconds; one that hangs must not keep the member from ending."""
+LEASES_SECONDS_MAX = 3.0
+"""They come in a round trip after the links; without a majority users hear so, and not much later than before."""
 FIRST_ROUND_SECONDS_MAX = 15.0
 """Probes bound themselves; this only guards against a fault of ours."""
 
@@ -77,7 +80,16 @@ class StartError(AnycastleError):
 class Member:
     """Everything one member runs. Made by `prepare`, which either takes all it needs or raises with nothing taken."""
 
-    def __init__(self, config: Config, settings: MemberConfig, clock: Clock, undo: contextlib.ExitStack) -> None:
+    def __init__(
+        self,
+        config: Config,
+        settings: MemberConfig,
+        clock: Clock,
+        undo: contextlib.ExitStack,
+        *,
+        tables: Tables | None,
+        inheritance: Inheritance | None,
+    ) -> None:
         self.config = config
         self.settings = settings
         self.clock = clock
@@ -90,6 +102,10 @@ class Member:
         self.talk_refused = 0
         self.reload_refused = ""
         """Why the last reload was refused; empty when it was not."""
+        self.restart_refused = ""
+        """Why the last restart was refused; empty when there was none."""
+        self.gives_way = False
+        """At the end the DNS workers go on: the next process takes over their sockets."""
         self.link_since: dict[str, float] = {}
         """When the link to each member last came or went."""
         self.requests: deque[float] = deque(maxlen=REQUESTS_COUNTED_MAX)
@@ -99,12 +115,19 @@ class Member:
         """The last try to keep it failed, and that was said."""
         self._remembered: dict[str, SiteView] = {}
         self._announcing: asyncio.Task[None] | None = None
-        self._serving: asyncio.Task[None] | None = None
+        self._serving: list[asyncio.Task[None]] = []
         self._changed = asyncio.Event()
         self._stop = asyncio.Event()
         self.ready = asyncio.Event()
         """Set when users are served."""
 
+        self._inherits = inheritance is not None
+        self._inheritance = inheritance or Inheritance()
+        self.inherited = self._inheritance.take
+        """For what listens beside the member."""
+        self.beside: tuple[socket.socket, ...] = ()
+        """What listens beside the member, and is handed on with its own sockets."""
+        undo.callback(self._inheritance.close)
         replica = settings.replica
         content = settings.member in replica.sites
         _make_folder(settings.state_dir)
@@ -127,13 +150,11 @@ class Member:
         self.edge = self._make_edge()
         self.verdicts = self._make_verdicts(undo)
         self.passes = self._make_passes(undo)
-        self.tables: Tables | None = None
+        self.tables = tables
         self.dns: DnsServer | None = None
         if settings.dns is not None:
-            with shown() as progress:
-                self.tables = build_tables(settings.dns, progress)
-            self.dns = DnsServer(settings.dns, clock=clock)
-            _check_ports(settings.dns.listen)
+            self.dns = DnsServer(settings.dns, clock=clock, inherited=self._inheritance.take)
+            check_free([each for each in settings.dns.listen if not self._inheritance.has(socket.SOCK_DGRAM, each)])
         self.announcer = self._make_announcer()
 
     def _make_announcer(self) -> Announcer | None:
@@ -146,7 +167,8 @@ class Member:
         replica = self.settings.replica
         hello = Hello(
             member=self.settings.member,
-            protocol=PROTOCOL,
+            protocol=OLDEST,
+            newest=PROTOCOL,
             incarnation=self.ledger.incarnation,
             members=replica.members,
             members_previous=replica.members_previous,
@@ -160,6 +182,7 @@ class Member:
             on_event=self._link_event,
             bodies=self.replica.body,
             clock=self.clock,
+            inherited=self._inheritance.take,
         )
         links.acquaintance = self.replica.acquaintance
         return links
@@ -176,6 +199,7 @@ class Member:
             on_round_trip=self.round_trips.sampled,
             eligible=self._eligible,
             clock=self.clock,
+            inherited=self._inheritance.take,
         )
         edge.bind()
         self.links.edge_handler = edge.handle_forwarded
@@ -194,6 +218,7 @@ class Member:
             self.settings.replica.groups,
             self.replica.gate,
             on_request=lambda _: self.requests.append(self.clock.now()),
+            inherited=self._inheritance.take_unix,
         )
         verdicts.bind()
         undo.callback(verdicts.close)
@@ -232,6 +257,20 @@ class Member:
         """Ask `run` to end in order."""
         self._stop.set()
 
+    def give_way(self) -> None:
+        """Ask `run` to end in order, but for the DNS workers: `dns` is then for the caller to close."""
+        self.gives_way = True
+        if self.verdicts is not None:
+            self.verdicts.handed_on = True
+        self._stop.set()
+
+    def sockets(self) -> tuple[socket.socket, ...]:
+        """What users and members come by, for the process that comes after."""
+        found = self.beside + self.links.sockets
+        for part in (self.edge, self.verdicts, self.dns):
+            found += part.sockets if part is not None else ()
+        return found
+
     async def run(self) -> None:
         """Until `stop`; everything but what `prepare` took is closed when it returns.
 
@@ -246,7 +285,7 @@ class Member:
                 finally:
                     await self._withdraw()
         finally:
-            if self.dns is not None:
+            if self.dns is not None and not self.gives_way:
                 await self.dns.close()
         await self._save_health()
 
@@ -261,13 +300,15 @@ class Member:
         ]
         if await self._unless_stopped(self._begin(tasks, outer, background)):
             log.info("member=%s event=ready", self.settings.member)
+            self._inheritance.close()
             self.ready.set()
             await self._stop.wait()
         log.info("member=%s event=stopping", self.settings.member)
         await self._withdraw()
-        if self._serving is not None:  # what is under way ends while its changes can still be fenced
-            self._serving.cancel()
-            await asyncio.wait([self._serving])
+        for task in self._serving:
+            task.cancel()
+        if self._serving:  # what is under way ends while its changes can still be fenced
+            await asyncio.wait(self._serving)
         for task in reversed(background):
             task.cancel()
 
@@ -288,13 +329,15 @@ class Member:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FIRST_ROUND_SECONDS_MAX):
                 await self.prober.first_round()
+        if self._inherits:
+            await self.replica.current(LEASES_SECONDS_MAX)  # users that wait need not hear that leases are coming
         self._publish(self._build())
         assert self.view is not None
         background.append(tasks.create_task(self._publish_changes()))
         if self.edge is not None:
-            self._serving = tasks.create_task(self.edge.run())
+            self._serving.append(tasks.create_task(self.edge.run()))
         if self.verdicts is not None:
-            background.append(tasks.create_task(self.verdicts.run()))
+            self._serving.append(tasks.create_task(self.verdicts.run()))
         if self.passes is not None:
             background.append(tasks.create_task(self.passes.run()))
         if self.dns is not None:
@@ -485,49 +528,6 @@ class Member:
         self._told = self._own_talk(self.clock.now())
         self.replica.gossip(talk.encode(self._told))
 
-    def counters(self) -> dict[str, dict[str, int]]:
-        """Part -> what -> how often, for metrics and tables."""
-        found = {
-            "replicator": self.replica.counters() | {f"refused_{k}": n for k, n in self.links.refused.items()},
-            "health": {
-                "probe_rounds": self.prober.rounds,
-                "probe_failures": self.prober.failures,
-                "talk_refused": self.talk_refused,
-                "observations_refused": self.judge.observations_refused,
-            },
-        }
-        if self.edge is not None:
-            found["edge"] = self.edge.counters() | self.round_trips.counters()
-        if self.verdicts is not None:
-            found.setdefault("edge", {}).update((f"verdict_{k}", n) for k, n in self.verdicts.answers.items())
-        if self.dns is not None:
-            found["dns"] = {what: n for what, n in self.dns.counters().items() if what != "tcp_connections"}
-        if self.announcer is not None:
-            found["bgp"] = {
-                "announcements": self.announcer.announcements,
-                "withdrawals": self.announcer.withdrawals,
-            }
-        return found
-
-    def levels(self) -> dict[str, dict[str, int]]:
-        """Part -> what -> how it stands now."""
-        left = self.links.identity.seconds_left(wall=self.clock.wall())
-        found = {
-            "replicator": self.replica.levels() | {"certificate_left_seconds": int(left)}
-        } | self.round_trips.levels()
-        if self.edge is not None:
-            found["edge"] |= self.edge.levels(wall=self.clock.wall())
-        if self.announcer is not None:
-            kinds = {hold.kind for hold in self.announcer.holds()}
-            found["bgp"] = {f"routes_{kind}_bool": int(kind in kinds) for kind in ("frozen", "refused")}
-        if self.dns is not None:
-            found["dns"] |= {
-                "tcp_open_connections": self.dns.counters().get("tcp_connections", 0),
-                "zones_loaded": len(self.tables.zones) if self.tables else 0,
-                "reload_refused_bool": int(bool(self.reload_refused)),
-            }
-        return found
-
     # -- health over restarts -------------------------------------------------------------------------------------
 
     async def _keep_health(self) -> None:
@@ -555,10 +555,21 @@ class Member:
 
 
 @contextlib.contextmanager
-def prepare(config: Config, settings: MemberConfig, clock: Clock) -> Iterator[Member]:
-    """Take everything a member needs. Raises AnycastleError with one line and nothing taken."""
+def prepare(
+    config: Config,
+    settings: MemberConfig,
+    clock: Clock,
+    *,
+    tables: Tables | None = None,
+    inheritance: Inheritance | None = None,
+) -> Iterator[Member]:
+    """Take everything a member needs. Raises AnycastleError with one line and nothing taken.
+
+    `tables` are its nameserver's, if it has one: to read them may take long, so that is the caller's.
+    `inheritance` is what a process before left; None when there was none.
+    """
     with contextlib.ExitStack() as undo:
-        yield Member(config, settings, clock, undo)
+        yield Member(config, settings, clock, undo, tables=tables, inheritance=inheritance)
 
 
 def _make_folder(path: Path) -> None:
@@ -566,10 +577,3 @@ def _make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StartError(f"{path} cannot be made: {error.strerror}; expected a folder we may write") from error
-
-
-def _check_ports(listen: tuple[tuple[str, int], ...]) -> None:
-    """Bound again after the first round of probes; a port that is taken must show before anything starts."""
-    _, sockets = bind_all(listen, 1)
-    for each in sockets:
-        each.close()

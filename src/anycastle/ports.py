@@ -17,6 +17,7 @@ from anycastle import __version__
 from anycastle.app import Member
 from anycastle.bgp.announcer import Announcer
 from anycastle.config import ConfigError, MemberConfig, load_config
+from anycastle.counts import counters, levels
 from anycastle.dns.difference import follow
 from anycastle.dns.explain import explain
 from anycastle.dns.geo_map import map_page
@@ -44,6 +45,7 @@ from anycastle.reports import (
     writing_notes,
 )
 from anycastle.roster import next_step
+from anycastle.takeover import REFUSED_WORDS, Successor, TakeoverError
 
 log = logging.getLogger("anycastle.ports")
 
@@ -55,8 +57,12 @@ BARRIER_SECONDS_MAX = 5.0
 class Ports:
     """One member's answers."""
 
-    def __init__(self, member: Member) -> None:
+    def __init__(self, member: Member, environment: Mapping[str, str]) -> None:
+        """`environment`: what another process that takes over needs beside our own."""
         self._member = member
+        self._environment = environment
+        self.successor: Successor | None = None
+        """Who is about to take over."""
 
     # -- reading --------------------------------------------------------------------------------------------------
 
@@ -70,6 +76,7 @@ class Ports:
         facts = Facts(
             cluster=member.settings.cluster,
             version=__version__,
+            process=os.getpid(),
             generation=member.changes.generation,
             wall=member.clock.wall(),
             started=member.started,
@@ -89,8 +96,8 @@ class Ports:
             hosts=host_reports(member),
             troubles=trouble_reports(member, now=now),
             notes=(*self._notes(now), *writing_notes(reports)),
-            counters=member.counters(),
-            levels=member.levels(),
+            counters=counters(member),
+            levels=levels(member),
         )
         return report(self._view(), facts, now=now)
 
@@ -293,6 +300,33 @@ class Ports:
             return str(error).partition("\n")[0]
         return ""
 
+    async def restart(self) -> Mapping[str, Any]:
+        """Start the next process, and give way to it once it has read all that it needs."""
+        member = self._member
+        if self.successor is not None:
+            raise AnycastleError(f"process {self.successor.process} is about to take over already")
+        if not member.ready.is_set():
+            raise AnycastleError(f"{member.settings.member} is starting: expected one that serves")
+        member.restart_refused = ""
+        self.successor = successor = Successor.start(member.sockets(), self._environment)
+        log.info("event=restart process=%d", successor.process)
+        try:
+            await successor.prepared()
+        except TakeoverError as error:
+            log.error("event=restart-refused reason=%r", str(error))
+            member.restart_refused = f"{REFUSED_WORDS}{error}"
+            member.changes.bump()
+            successor.release()
+            self.successor = None
+            raise TakeoverError(f"the new process cannot start, and this one serves on: {error}") from None
+        except BaseException:  # who asked has gone
+            successor.kill()
+            successor.release()
+            self.successor = None
+            raise
+        member.give_way()
+        return {"from": os.getpid(), "to": successor.process}
+
     def _zones(self) -> tuple[ZoneReport, ...]:
         tables = self._member.tables
         return tuple(
@@ -317,7 +351,16 @@ class Ports:
         held = [f"routes are {hold.kind}: {hold.reason}" for hold in hold_reports(self._member)]
         member, wall = self._member, self._member.clock.wall()
         ends = (*member.links.identity.faults(wall=wall), *(member.edge.faults(wall=wall) if member.edge else ()))
-        notes = (self._member.reload_refused, *held, *unraised, step, *ends, *watched, *scans)
+        notes = (
+            self._member.reload_refused,
+            self._member.restart_refused,
+            *held,
+            *unraised,
+            step,
+            *ends,
+            *watched,
+            *scans,
+        )
         return tuple(note for note in notes if note)
 
     # -- small things ---------------------------------------------------------------------------------------------

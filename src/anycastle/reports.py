@@ -42,7 +42,8 @@ def link_reports(member: Member, *, now: float) -> tuple[LinkReport, ...]:
         LinkReport(
             peer=peer,
             state="up" if peer in connected else "down",
-            reason="" if peer in connected else "no link; it is dialled again and again",
+            reason="" if peer in connected else member.links.refusal(peer) or "no link; it is dialled again and again",
+            protocol=member.links.version(peer),
             since_seconds=now - member.link_since.get(peer, member.started),
             queued_bytes=member.links.queued_bytes(peer),
         )

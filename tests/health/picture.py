@@ -106,7 +106,9 @@ def facts(generation: int = 1, **more: Any) -> Facts:
         "zones": [ZoneReport(name="example.com", serial=2024010101, records=7)],
         "counters": {"dns": {"queries": 12, "noerror": 11}, "edge": {"requests_total": 3}},
     } | more
-    return Facts(cluster="example", version="0.1.0", generation=generation, wall=WALL, started=900.0, **given)
+    return Facts(
+        cluster="example", version="0.1.0", process=7, generation=generation, wall=WALL, started=900.0, **given
+    )
 
 
 class UnknownSite(AnycastleError):
@@ -203,6 +205,9 @@ class Ports:
 
     async def conflict(self, id: int, keep: str) -> dict[str, Any]:
         return {"id": id, "keep": keep}
+
+    async def restart(self) -> dict[str, Any]:
+        return {"from": 1, "to": 2}
 
     async def reload(self) -> dict[str, Any]:
         self.reloads += 1

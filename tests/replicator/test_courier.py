@@ -11,7 +11,7 @@ from anycastle.replicator.courier import Courier
 from anycastle.replicator.entry import Entry, Kind
 from anycastle.replicator.event import SendEntries
 from anycastle.replicator.ledger import Ledger
-from anycastle.replicator.message import Bodies, Entries
+from anycastle.replicator.message import BODIES_FOLLOW, PROTOCOL, Bodies, Entries
 from anycastle.replicator.observation import Change
 from anycastle.replicator.threads import Threads
 from tests.replicator.members import Member, link_settings, make_authority, meshed, running, until
@@ -60,10 +60,12 @@ async def office(
     bodies: dict[bytes, bytes],
     *,
     sites: tuple[str, ...] = ("nyc", "sgp"),
+    newest_of_sgp: int = PROTOCOL,
     **link: int,
 ) -> AsyncIterator[tuple[Office, Member, Member]]:
     settings = link_settings(make_authority(folder / "pki"), **link)
-    ams, nyc, sgp = (Member(each) for each in settings.values())
+    ams, nyc = Member(settings["ams"]), Member(settings["nyc"])
+    sgp = Member(settings["sgp"], newest=newest_of_sgp)
     made = Office(folder, bodies, sites)
     made.ledger.journal(GROUP, changes)
     try:
@@ -91,6 +93,17 @@ async def test_bodies_follow_in_frames_that_fit(tmp_path: Path) -> None:
             assert followed(member) == [digest for message in heard(member) for digest in message.coming]
             assert all(sum(map(len, each.bodies.values())) <= 1024 * 1024 for each in behind(member))
         assert len(made.read) < 2 * 60, "members at the same place share what was read"
+
+
+async def test_bodies_come_along_where_an_older_version_is_spoken(tmp_path: Path) -> None:
+    changes, bodies = files(60, 100_000)
+    async with office(tmp_path, changes, bodies, newest_of_sgp=BODIES_FOLLOW - 1) as (made, nyc, sgp):
+        made.ask(0, 60, "nyc", "sgp")
+        await until(lambda: len(followed(nyc)) == 60, "all bodies behind their entries")
+        await until(lambda: len(seqs(sgp)) == 60, "all of it")
+        assert {digest for message in heard(sgp) for digest in message.bodies} == set(bodies)
+        assert not behind(sgp)
+        assert not any(message.coming for message in heard(sgp))
 
 
 async def test_a_little_body_travels_along(tmp_path: Path) -> None:

@@ -222,7 +222,7 @@ async def closed(websocket: aiohttp.ClientWebSocketResponse) -> int | None:
     ("first", "kind"),
     [
         (hello("sgp"), "hello"),
-        (msgspec.structs.replace(hello("ams"), protocol=99), "hello"),
+        (msgspec.structs.replace(hello("ams"), protocol=99), "protocol"),
         (Gossip(b""), "hello"),
         (msgspec.structs.replace(hello("ams"), members=("ams",)), "roster"),
     ],
