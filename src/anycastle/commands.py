@@ -33,16 +33,22 @@ class CommandError(AnycastleError):
     """The member does not run here, or refused."""
 
 
-def choose_member(config: Config, site: str | None) -> str:
-    """The member that `--site` names; without it, the one whose socket is on this machine, if it is one."""
+def choose(config: Config, site: str | None) -> tuple[str, Path]:
+    """Who is asked, in words, and its socket: whom `--site` names; without it, the one that is on this machine.
+
+    Members on machines of their own mostly have one `state_dir`, so sockets of one name: then it is whoever runs here.
+    """
     if site is not None:
-        config.check_member(site)
-        return site
-    found = [member for member in config.members if config.control_socket(member).exists()]
-    if len(found) != 1:
-        here = ", ".join(found) or "none"
+        return site, config.control_socket(site)
+    found: dict[Path, list[str]] = {}
+    for member in config.members:
+        found.setdefault(config.control_socket(member), []).append(member)
+    there = {socket: members for socket, members in found.items() if socket.exists()}
+    if len(there) != 1:
+        here = ", ".join(member for members in there.values() for member in members) or "none"
         raise CommandError(f"say which member with --site; running on this machine: {here}")
-    return found[0]
+    ((socket, members),) = there.items()
+    return members[0] if len(members) == 1 else "the member here", socket
 
 
 def ask(
@@ -67,8 +73,7 @@ def _call(
     timeout_seconds: float,
 ) -> Json:
     config = load_config(options.config)
-    member = choose_member(config, options.site)
-    socket = config.control_socket(member)
+    member, socket = choose(config, options.site)
     seconds = timeout_seconds + ANSWER_SECONDS_MAX
     try:
         with short_path(socket) as short:
