@@ -59,6 +59,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def init(options: argparse.Namespace) -> int:
     """Asks for what no flag says; returns the exit status."""
+    _refuse([options.folder / FILE])  # before anybody answers five questions in vain
     said = {key: getattr(options, key) for key in QUESTIONS}
     answers = read_answers(said, _ask)
     for made in write(options.folder, answers, with_pki=not options.no_pki):
@@ -124,9 +125,7 @@ def write(folder: Path, answers: Answers, *, with_pki: bool) -> list[Path]:
     zone = folder / "zones" / answers.zone
     texts = {folder / FILE: _configuration(answers), zone: _zone(answers), folder / "tokens": _tokens()}
     authority = folder / "pki"
-    there = [file for file in (*texts, *([authority / "ca.pem"] if with_pki else [])) if file.exists()]
-    if there:
-        raise InitError(f"{there[0]} is there already: expected a folder without it")
+    _refuse([*texts, *([authority / "ca.pem"] if with_pki else [])])
     try:
         zone.parent.mkdir(parents=True, exist_ok=True)
         for file, text in texts.items():
@@ -141,6 +140,11 @@ def write(folder: Path, answers: Answers, *, with_pki: bool) -> list[Path]:
         for member in (*answers.sites, *answers.witnesses):
             made += pki.issue(authority, member)
     return made
+
+
+def _refuse(files: list[Path]) -> None:
+    if there := [file for file in files if file.exists()]:
+        raise InitError(f"{there[0]} is there already: expected a folder without it")
 
 
 def _at(address: str, port: int) -> str:

@@ -71,6 +71,13 @@ def test_it_replaces_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "pki").exists()
 
 
+def test_nothing_is_asked_in_vain(tmp_path: Path) -> None:
+    (tmp_path / "anycastle.toml").write_text("mine")
+    done = anycastle("init", tmp_path)
+    assert (done.status, done.out) == (2, "")
+    assert done.err == f"anycastle: {tmp_path}/anycastle.toml is there already: expected a folder without it\n"
+
+
 def test_what_no_flag_says_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked: list[str] = []
 
