@@ -157,8 +157,10 @@ def _status(options: argparse.Namespace) -> int:
         print(f"note: {note}")
     _show_sites(answer["sites"])
     _show("links", ("peer", "state", "for", "reason"), [_link(link) for link in answer["links"]])
-    _show_routes(answer["sessions"])
-    _show("zones", ("zone", "serial", "records"), [(z["name"], z["serial"], z["records"]) for z in answer["zones"]])
+    if answer["sessions"]:
+        _show_routes(answer["sessions"])
+    if zones := [(zone["name"], zone["serial"], zone["records"]) for zone in answer["zones"]]:
+        _show("zones", ("zone", "serial", "records"), zones)
     waiting, conflicts_total = answer["flights_total"], answer["conflicts_total"]
     print(f"{waiting} entries in flight, {conflicts_total} conflicts")
     return 0

@@ -46,6 +46,7 @@ def test_status_shows_the_member_its_sites_and_links(three: Members) -> None:
     assert done.out.startswith("ams of test, up for ")
     assert done.out.count("observers") == 3
     assert "0 entries in flight, 0 conflicts" in done.out
+    assert "\nroutes" not in done.out, "who announces none has no empty table"
     answer = three.run("status", "--json", site="nyc").json
     assert (answer["member"], answer["isolated"]) == ("nyc", False)
     assert {link["peer"]: link["state"] for link in answer["links"]} == {"ams": "up", "sgp": "up"}
