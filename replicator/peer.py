@@ -7,6 +7,7 @@ On the same port peers pull bodies (`body`) and pass on clients' requests to our
 
 import asyncio
 import logging
+import os
 import socket
 import ssl
 import time
@@ -371,7 +372,7 @@ class Links:
                         autoclose=False,
                     )
             except (aiohttp.ClientError, OSError, ssl.SSLError) as error:
-                self._tell(member, "unreachable", f"{error or type(error).__name__}")
+                self._tell(member, "unreachable", why_unreachable(error))
             else:
                 await self._speak(self._link(member, websocket))
             self.reconnects += 1
@@ -482,3 +483,13 @@ class Links:
 def redial_seconds(failures: int, share: float) -> float:
     """How long to wait before the next dial; `share` is drawn at random, so that members do not come all at once."""
     return min(REDIAL_SECONDS_MAX, REDIAL_SECONDS_MIN * 2.0 ** min(failures, 10)) * share
+
+
+def why_unreachable(error: Exception) -> str:
+    """In the system's words where they are known: the HTTP library's hold an object's address instead."""
+    if not isinstance(error, aiohttp.ClientConnectorError):
+        return str(error) or type(error).__name__
+    cause = error.os_error
+    if cause.errno is None or isinstance(cause, (ssl.SSLError, socket.gaierror)):
+        return f"{error.host}:{error.port}: {cause}"
+    return f"{error.host}:{error.port}: {os.strerror(cause.errno)}"

@@ -36,20 +36,22 @@ class CommandError(AnycastleError):
     """The member does not run here, or refused."""
 
 
-def choose_member(config: Config, site: str | None) -> str:
-    """The member that `--site` names; without it, the one whose socket is on this machine, if it is one.
+def choose(config: Config, site: str | None) -> tuple[str, Path]:
+    """Who is asked, in words, and its socket: whom `--site` names; without it, the one that is on this machine.
 
-    Usually all members have theirs at the same place, each on its own machine: then whoever is there is asked.
+    Members on machines of their own mostly have one `state_dir`, so sockets of one name: then it is whoever runs here.
     """
     if site is not None:
-        config.check_member(site)
-        return site
-    sockets = {config.control_socket(member): member for member in reversed(config.members)}
-    found = [member for socket, member in sockets.items() if socket.exists()]
-    if len(found) != 1:
-        here = ", ".join(reversed(found)) or "none"
+        return site, config.control_socket(site)
+    found: dict[Path, list[str]] = {}
+    for member in config.members:
+        found.setdefault(config.control_socket(member), []).append(member)
+    there = {socket: members for socket, members in found.items() if socket.exists()}
+    if len(there) != 1:
+        here = ", ".join(member for members in there.values() for member in members) or "none"
         raise CommandError(f"say which member with --site; running on this machine: {here}")
-    return found[0]
+    ((socket, members),) = there.items()
+    return members[0] if len(members) == 1 else "the member here", socket
 
 
 def ask(
@@ -74,8 +76,7 @@ def _call(
     timeout_seconds: float,
 ) -> Json:
     config = load_config(options.config)
-    member = choose_member(config, options.site)
-    socket = config.control_socket(member)
+    member, socket = choose(config, options.site)
     seconds = timeout_seconds + ANSWER_SECONDS_MAX
     try:
         with short_path(socket) as short:
@@ -159,8 +160,10 @@ def _status(options: argparse.Namespace) -> int:
         print(f"note: {note}")
     _show_sites(answer["sites"])
     _show("links", ("peer", "state", "for", "protocol", "reason"), [_link(link) for link in answer["links"]])
-    _show_routes(answer["sessions"])
-    _show("zones", ("zone", "serial", "records"), [(z["name"], z["serial"], z["records"]) for z in answer["zones"]])
+    if answer["sessions"]:
+        _show_routes(answer["sessions"])
+    if zones := [(zone["name"], zone["serial"], zone["records"]) for zone in answer["zones"]]:
+        _show("zones", ("zone", "serial", "records"), zones)
     waiting, conflicts_total = answer["flights_total"], answer["conflicts_total"]
     print(f"{waiting} entries in flight, {conflicts_total} conflicts")
     return 0

@@ -1,5 +1,6 @@
 """`anycastle init`: what it writes is right, and replaces nothing."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,20 @@ def test_what_it_writes_is_right(tmp_path: Path) -> None:
     (token,) = read_tokens(tmp_path / "etc" / "tokens")
     assert token.name == "operator"
     assert (tmp_path / "etc" / "tokens").stat().st_mode & 0o777 == 0o600
-    assert all(f"made {made}\n" in done.out for made in (file, *(tmp_path / "etc" / "pki").glob("*.pem")))
+    assert all(f"made {made}\n" in done.out for made in (file, *(tmp_path / "etc" / "pki").iterdir()))
+    assert f"move {tmp_path}/etc/pki/ca.key to a safe place" in done.out
+
+
+def test_what_stands_there_as_a_comment_is_right_too(tmp_path: Path) -> None:
+    assert anycastle("init", tmp_path, *flags()).status == 0
+    file = tmp_path / "anycastle.toml"
+    commented = r"(?m)^( *)# (?=\{ http|coordinates|\[geo\]|networks)"
+    text, count = re.subn(commented, r"\1", file.read_text())
+    assert count == 6
+    file.write_text(text)
+    (tmp_path / "networks.csv").write_text("198.51.100.0/24,nyc ams\n")
+    checked = anycastle("check", "--config", file)
+    assert (checked.status, checked.err) == (0, "")
 
 
 def test_addresses_of_the_other_family(tmp_path: Path) -> None:
@@ -55,6 +69,13 @@ def test_it_replaces_nothing(tmp_path: Path) -> None:
     (tmp_path / "tokens").unlink()
     assert anycastle("init", tmp_path, *flags(), "--no-pki").status == 0
     assert not (tmp_path / "pki").exists()
+
+
+def test_nothing_is_asked_in_vain(tmp_path: Path) -> None:
+    (tmp_path / "anycastle.toml").write_text("mine")
+    done = anycastle("init", tmp_path)
+    assert (done.status, done.out) == (2, "")
+    assert done.err == f"anycastle: {tmp_path}/anycastle.toml is there already: expected a folder without it\n"
 
 
 def test_what_no_flag_says_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
