@@ -394,6 +394,7 @@ def needs_restart(running: MemberConfig, wanted: MemberConfig) -> Iterator[str]:
             "probes": settings.health,
             "bgp": settings.bgp,
             "dashboard": settings.dashboard,
+            "log": settings.log,
         }
 
     before, after = of(running), of(wanted)
