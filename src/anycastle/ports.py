@@ -25,7 +25,9 @@ from anycastle.dns.tables import Tables, build_tables
 from anycastle.dns.zone import serial_of, show_name
 from anycastle.errors import AnycastleError
 from anycastle.health.ask import Address
+from anycastle.health.event import Event, Wanted
 from anycastle.health.report import ConflictReport, DrainReport, Facts, Snapshot, ZoneReport, report
+from anycastle.health.series import HistoryReport
 from anycastle.health.view import ALL_GROUPS, View, show_path, withheld
 from anycastle.loading import shown
 from anycastle.replicator.content import Content
@@ -38,6 +40,7 @@ from anycastle.reports import (
     host_reports,
     link_reports,
     plan_report,
+    probe_reports,
     scrub_report,
     session_reports,
     trouble_reports,
@@ -84,7 +87,9 @@ class Ports:
             drains=tuple(
                 DrainReport(site=o.site, group=o.group, by=o.by) for o in member.drains.overrides() if o.drained
             ),
-            decisions=tuple(member.decisions),
+            decisions=tuple(member.chronicle.tail),
+            events_total=member.chronicle.timeline.recorded,
+            probes=probe_reports(member, now=now),
             zones=self._zones(),
             hosts=host_reports(member),
             troubles=trouble_reports(member, now=now),
@@ -141,6 +146,24 @@ class Ports:
 
     def conflicts(self) -> list[ConflictReport]:
         return [conflict_report(*each) for each in reversed(self._member.ledger.conflicts_by_id().items())]
+
+    def series(self, points: int) -> HistoryReport:
+        return self._member.chronicle.history.report(points)
+
+    async def timeline(self, site: str, place: str, name: str, limit: int) -> list[Event]:
+        """Of a name: what happened to its content, and to whole sites."""
+        if place and name:
+            raise AnycastleError("path and name are given: expected one of them")
+        wanted = Wanted(site=site, place=self._content_of(name) if name else place, sites_too=bool(name))
+        return await asyncio.to_thread(self._member.chronicle.timeline.newest, limit, wanted)
+
+    def _content_of(self, name: str) -> str:
+        """`GROUP:PREFIX` that a steered name stands for."""
+        tables = self._member.tables
+        match = tables.steering.match(tuple(name.encode().split(b"."))) if tables is not None else None
+        if match is None or match.rule.group is None:
+            raise AnycastleError(f"{name} stands for no content here: expected a name that [[names]] steers by content")
+        return f"{match.rule.group}:{show_path(match.prefix)}"
 
     async def wait(self, group: str, path: bytes, sites: tuple[str, ...], timeout_seconds: float) -> Mapping[str, Any]:
         """Until the newest version known has landed at the sites; what is written meanwhile is not waited for."""
@@ -317,7 +340,16 @@ class Ports:
         held = [f"routes are {hold.kind}: {hold.reason}" for hold in hold_reports(self._member)]
         member, wall = self._member, self._member.clock.wall()
         ends = (*member.links.identity.faults(wall=wall), *(member.edge.faults(wall=wall) if member.edge else ()))
-        notes = (self._member.reload_refused, *held, *unraised, step, *ends, *watched, *scans)
+        notes = (
+            self._member.reload_refused,
+            self._member.chronicle.timeline.fault,
+            *held,
+            *unraised,
+            step,
+            *ends,
+            *watched,
+            *scans,
+        )
         return tuple(note for note in notes if note)
 
     # -- small things ---------------------------------------------------------------------------------------------
