@@ -41,12 +41,11 @@ MAP_NETWORKS_MAX = 1000
 """On one page of the map, which is made at once: about 20 ms of the process that also replicates."""
 
 PAGE = Path(__file__).parent / "page"
+PAGE_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 PAGE_FILES = {
-    "/": ("index.html", "text/html"),
-    "/dashboard.js": ("dashboard.js", "text/javascript"),
-    "/map.js": ("map.js", "text/javascript"),
-    "/style.css": ("style.css", "text/css"),
-    "/icon.svg": ("icon.svg", "image/svg+xml"),
+    "/" if file.name == "index.html" else f"/{file.name}": (file.name, PAGE_TYPES[file.suffix])
+    for file in sorted(PAGE.iterdir())
+    if file.suffix in PAGE_TYPES
 }
 
 SECURITY_HEADERS = {

@@ -1,7 +1,7 @@
 """What happened, one sentence each, and which of it a question is about.
 
 Law: a path is matched as text, as it is shown to people. What happened to a folder, or to a whole group, happened to
-every path below it; an event without a path concerns paths only as far as its site does.
+every path below it; what happened to no content concerns a name only where it moves its users.
 """
 
 import enum
@@ -35,6 +35,10 @@ class Kind(enum.Enum):
     RELOAD = "reload"
 
 
+MOVING = frozenset({Kind.HEALTH, Kind.DRAIN})
+"""What moves the users of a name although it says nothing of its content."""
+
+
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """One line of the timeline."""
 
@@ -55,7 +59,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     place: str = ""
     """`GROUP:PATH`, whole or its beginning."""
     sites_too: bool = False
-    """With a place: what happened to whole sites as well, since that moves the users of a name too."""
+    """With a place: what moves users from or to whole sites as well, as somebody who asks about a name wants it."""
 
     def matches(self, event: Event) -> bool:
         if self.site and event.site != self.site:
@@ -63,6 +67,6 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
         if not self.place:
             return True
         if not event.place:
-            return self.sites_too and bool(event.site)
+            return self.sites_too and event.kind in MOVING
         above = event.place.endswith(("/", ":")) and self.place.startswith(event.place)
         return above or event.place.startswith(self.place)

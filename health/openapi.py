@@ -153,7 +153,9 @@ _READING = (
         parameters=(
             _parameter("site", _NAME, "Of this site or witness only."),
             _parameter("path", _GROUP_PATH, "GROUP:PATH or its beginning: what happened to it, above it and below it."),
-            _parameter("name", _DNS_NAME_SCHEMA, "A steered name: its content, and whole sites. Not with `path`."),
+            _parameter(
+                "name", _DNS_NAME_SCHEMA, "A steered name: its content, and what moved its users. Not with `path`."
+            ),
             _limit(1000),
         ),
     ),

@@ -13,16 +13,14 @@ from typing import TYPE_CHECKING
 
 from anycastle import __version__
 from anycastle.happenings import conditions, conflict_event, sample
-from anycastle.health.event import Event, Kind, Wanted
+from anycastle.health.event import Event, Kind
 from anycastle.health.series import History
 from anycastle.health.timeline import Timeline
-from anycastle.news import Turns
+from anycastle.news import Late, Turns
 
 if TYPE_CHECKING:
     from anycastle.app import Member
 
-FILE = "timeline.log"
-"""In `state_dir`."""
 TAIL_EVENTS = 500
 LOOK_SECONDS = 1.0
 log = logging.getLogger("anycastle.chronicle")
@@ -34,8 +32,9 @@ class Chronicle:
     def __init__(self, member: Member) -> None:
         self._member = member
         self._turns = Turns()
+        self._late = Late()
         self._last_conflict = member.ledger.last_conflict()
-        self.timeline = Timeline(member.settings.state_dir / FILE)
+        self.timeline = Timeline(member.settings.state_dir)
         self.history = History()
         self.tail: deque[Event] = deque(maxlen=TAIL_EVENTS)
 
@@ -49,13 +48,13 @@ class Chronicle:
     async def begin(self) -> None:
         """The first word of a run says how the one before ended."""
         try:
-            before = await asyncio.to_thread(self.timeline.newest, 1, Wanted())
+            in_order = await asyncio.to_thread(self.timeline.ended_in_order)
         except OSError as error:
             log.error("event=timeline-unreadable reason=%r", str(error))
-            before = []
+            in_order = True
         name = self._member.settings.member
         crashed = "; the run before did not end in order: killed, crashed, or the power went"
-        text = f"{name} starts, version {__version__}" + (crashed if before and before[0].kind is not Kind.STOP else "")
+        text = f"{name} starts, version {__version__}" + ("" if in_order else crashed)
         self.tell(self._own(Kind.START, text))
 
     async def end(self) -> None:
@@ -72,7 +71,10 @@ class Chronicle:
         member = self._member
         while True:
             now, wall = member.clock.now(), member.clock.wall()
-            for event in (*self._turns.told(conditions(member, now=now), now=now, wall=wall), *self._conflicts()):
+            present = conditions(member, now=now)
+            if member.view is not None:
+                present |= self._late.conditions(member.view, now=now)
+            for event in (*self._turns.told(present, now=now, wall=wall), *self._conflicts()):
                 log.info("event=%s text=%r", event.kind.value, event.text)
                 self.tell(event)
             if self.history.due(now=now):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from anycastle.health.event import Event, Kind
 from anycastle.health.series import Key, Sample
 from anycastle.health.view import show_path
-from anycastle.news import Condition, late
+from anycastle.news import Condition
 
 if TYPE_CHECKING:
     from anycastle.app import Member
@@ -26,7 +26,7 @@ EDGE_ERRORS = ("refuse", "fault", "verdict_refuse")
 def conditions(member: Member, *, now: float) -> dict[Hashable, Condition]:
     """What holds now and is worth a line when it begins or ends."""
     own = member.settings.member
-    found: dict[Hashable, Condition] = late(member.view, now=now) if member.view is not None else {}
+    found: dict[Hashable, Condition] = {}
     for trouble in member.replica.troubles():
         what = trouble.found
         place = f"{what.group}:" if what.group else ""

@@ -14,8 +14,8 @@ from anycastle.health.view import ALL_GROUPS, GroupView, SiteView, View, show_pa
 
 LATE_SECONDS = 1.0
 """A change that has not landed for so long is worth a line that is kept; uploads take less."""
-LATE_MAX = 500
-"""Prefixes told of at a time, the oldest first: beyond, one outage of a link would fill the file."""
+LATE_MAX = 100
+"""Prefixes told of at a time, the oldest first: beyond, what else is to be read is lost among them."""
 PREFIXES_TOLD_MAX = 5
 """Of one site and moment; a bulk import must not push everything else out of the tail."""
 
@@ -103,25 +103,38 @@ class Turns:
         )
 
 
-def late(view: View, *, now: float) -> dict[Hashable, Condition]:
-    """Content that has been withheld for a while: the changes that take longest to land."""
-    found = heapq.nsmallest(
-        LATE_MAX,
-        (
-            (since, name, group, prefix)
+_Place = tuple[str, str, bytes]
+"""Site, group, content prefix."""
+
+
+class Late:
+    """Content that has been withheld for a while: told once, until nothing below its prefix is pending any more."""
+
+    def __init__(self) -> None:
+        self._told: set[_Place] = set()
+
+    def conditions(self, view: View, *, now: float) -> dict[Hashable, Condition]:
+        """O(all that is pending)."""
+        fresh = (
+            (since, (name, group, prefix))
             for name, site in view.sites.items()
             for group, state in site.groups.items()
             for prefix, since in state.pending.items()
-            if now - since >= LATE_SECONDS
-        ),
-    )
-    return {
-        ("late", name, group, prefix): Condition(
-            kind=Kind.CONTENT,
-            site=name,
-            place=(place := f"{group}:{show_path(prefix)}"),
-            text=f"{place} is withheld at {name}: a change has not landed there for {now - since:.0f} s",
-            over=f"{place} has landed at {name}",
+            if now - since >= LATE_SECONDS and (name, group, prefix) not in self._told
         )
-        for since, name, group, prefix in found
-    }
+        self._told = {place for place in self._told if _since(view, place) is not None}
+        self._told |= {place for _, place in heapq.nsmallest(LATE_MAX - len(self._told), fresh)}
+        return {place: _late(*place, seconds=now - (_since(view, place) or now)) for place in sorted(self._told)}
+
+
+def _since(view: View, place: _Place) -> float | None:
+    name, group, prefix = place
+    site = view.sites.get(name)
+    state = site.groups.get(group) if site is not None else None
+    return state.pending.get(prefix) if state is not None else None
+
+
+def _late(site: str, group: str, prefix: bytes, *, seconds: float) -> Condition:
+    place = f"{group}:{show_path(prefix)}"
+    text = f"{place} is withheld at {site}: a change has not landed there for {seconds:.0f} s"
+    return Condition(kind=Kind.CONTENT, site=site, place=place, text=text, over=f"{place} has landed at {site}")

@@ -115,14 +115,15 @@ class Ports:
         }
         known = _known(newest)
         fenced = newest is None or member.replica.controller.fenced(group, newest.origin) >= newest.seq
+        verdict = content.verdict(path, prefix, member.settings.replica.distance, now=now)
         return {
             "group": group,
             "path": show_path(path),
-            "newest": known,
+            "sites": sites,
             "fenced": fenced,
             "fence_waits_for": "" if fenced or newest is None else self._waits_for(newest, now),
-            "verdict_here": str(content.verdict(path, prefix, member.settings.replica.distance, now=now)),
-            "sites": sites,
+            "verdict_here": f"{type(verdict).__name__.lower()}: {verdict.reason}",
+            "newest": known,
             "summary": _where_summary(known, sites),
         }
 
@@ -151,7 +152,7 @@ class Ports:
         return self._member.chronicle.history.report(points)
 
     async def timeline(self, site: str, place: str, name: str, limit: int) -> list[Event]:
-        """Of a name: what happened to its content, and to whole sites."""
+        """Of a name: what happened to its content, and what moved its users."""
         if place and name:
             raise AnycastleError("path and name are given: expected one of them")
         wanted = Wanted(site=site, place=self._content_of(name) if name else place, sites_too=bool(name))

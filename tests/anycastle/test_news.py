@@ -7,7 +7,7 @@ import msgspec
 
 from anycastle.health.event import Event, Kind
 from anycastle.health.view import ALL_GROUPS, GroupView, Health, SiteView, View
-from anycastle.news import LATE_MAX, PREFIXES_TOLD_MAX, Condition, Turns, late, news
+from anycastle.news import LATE_MAX, PREFIXES_TOLD_MAX, Condition, Late, Turns, news
 
 GROUP = GroupView(current=True, current_reason="holds leases from a majority", pending={})
 UP = SiteView(health=Health.UP, reason="all probes succeed", since=1.0, groups={"photos": GROUP})
@@ -105,11 +105,25 @@ def test_a_condition_is_told_when_it_begins_and_when_it_ends_whatever_its_words_
 
 def test_content_is_late_after_a_second_the_oldest_first_and_not_without_end() -> None:
     pending = {b"alice/": 8.0, b"bob/": 9.5, b"": 9.0}
-    found = late(view(nyc(groups=photos(pending=pending))), now=10.0)
+    found = Late().conditions(view(nyc(groups=photos(pending=pending))), now=10.0)
     assert [(each.site, each.place, each.text) for each in found.values()] == [
-        ("nyc", "photos:alice/", "photos:alice/ is withheld at nyc: a change has not landed there for 2 s"),
         ("nyc", "photos:", "photos: is withheld at nyc: a change has not landed there for 1 s"),
+        ("nyc", "photos:alice/", "photos:alice/ is withheld at nyc: a change has not landed there for 2 s"),
     ]
     many = {b"%d/" % i: float(-i) for i in range(LATE_MAX + 5)}
-    shown = late(view(nyc(groups=photos(pending=many))), now=10.0)
-    assert (len(shown), next(iter(shown.values())).place) == (LATE_MAX, f"photos:{LATE_MAX + 4}/")
+    shown = Late().conditions(view(nyc(groups=photos(pending=many))), now=10.0)
+    assert {each.place for each in shown.values()} == {f"photos:{i}/" for i in range(5, LATE_MAX + 5)}
+
+
+def test_content_that_is_written_all_the_time_is_late_once_until_all_of_it_has_landed() -> None:
+    turns, late = Turns(), Late()
+
+    def at(now: float, pending: dict[bytes, float]) -> list[str]:
+        present = late.conditions(view(nyc(groups=photos(pending=pending))), now=now)
+        return [event.text.partition(":")[2] for event in turns.told(present, now=now, wall=now)]
+
+    assert at(10.0, {b"a/": 8.0}) == ["a/ is withheld at nyc: a change has not landed there for 2 s"]
+    assert at(11.0, {b"a/": 10.9}) == [], "the older change has landed, and another one is on its way"
+    older = {b"%d/" % i: -1.0 for i in range(LATE_MAX + 5)}
+    assert len(at(12.0, {b"a/": 11.9, **older})) == LATE_MAX - 1, "what was told keeps its place"
+    assert "a/ has landed at nyc, after 3 s" in at(13.0, older)

@@ -17,7 +17,7 @@ from anycastle.clock import SystemClock
 from anycastle.config_tokens import read_tokens
 from anycastle.health.access import Access
 from anycastle.health.audit import Audit
-from anycastle.health.dashboard import make_app
+from anycastle.health.dashboard import PAGE_FILES, make_app
 from anycastle.health.event import Kind
 from anycastle.health.report import Snapshot
 from anycastle.health.series import Sample
@@ -243,7 +243,8 @@ async def test_health_and_metrics() -> None:
 
 async def test_the_page_loads_nothing_from_elsewhere_and_every_answer_is_guarded() -> None:
     async with served(Ports()) as session:
-        for url in ("/", "/dashboard.js", "/map.js", "/style.css", "/icon.svg", "/api/v1/status", "/nothing"):
+        assert {"/", "/dashboard.js", "/style.css", "/icon.svg"} <= set(PAGE_FILES)
+        for url in (*PAGE_FILES, "/api/v1/status", "/nothing"):
             async with session.get(url) as response:
                 text = (await response.text()).replace("http://www.w3.org/", "")
                 assert response.headers["Content-Security-Policy"].startswith("default-src 'none'; script-src 'self'")
