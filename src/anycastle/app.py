@@ -502,6 +502,7 @@ class Member:
                 "probe_failures": self.prober.failures,
                 "talk_refused": self.talk_refused,
                 "observations_refused": self.judge.observations_refused,
+                "events_lost": self.chronicle.timeline.lost,
             },
         }
         if self.edge is not None:

@@ -17,6 +17,7 @@ from anycastle.health.event import Event, Kind
 from anycastle.health.series import History
 from anycastle.health.timeline import Timeline
 from anycastle.news import Late, Turns
+from anycastle.replicator.schema import LedgerError
 
 if TYPE_CHECKING:
     from anycastle.app import Member
@@ -85,8 +86,11 @@ class Chronicle:
     def _conflicts(self) -> list[Event]:
         """Those that came since the last look."""
         member, wall = self._member, self._member.clock.wall()
-        found = member.ledger.conflicts_after(self._last_conflict).values()
-        self._last_conflict = member.ledger.last_conflict()
+        try:
+            found = member.ledger.conflicts_after(self._last_conflict).values()
+            self._last_conflict = member.ledger.last_conflict()
+        except LedgerError:  # whoever needs the ledger more says so
+            return []
         return [conflict_event(conflict, site=member.settings.member, wall=wall) for conflict in found]
 
     async def _keep(self) -> None:

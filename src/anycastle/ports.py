@@ -156,7 +156,10 @@ class Ports:
         if place and name:
             raise AnycastleError("path and name are given: expected one of them")
         wanted = Wanted(site=site, place=self._content_of(name) if name else place, sites_too=bool(name))
-        return await asyncio.to_thread(self._member.chronicle.timeline.newest, limit, wanted)
+        try:
+            return await asyncio.to_thread(self._member.chronicle.timeline.newest, limit, wanted)
+        except OSError as error:
+            raise AnycastleError(f"the timeline cannot be read: {error.strerror}") from error
 
     def _content_of(self, name: str) -> str:
         """`GROUP:PREFIX` that a steered name stands for."""
