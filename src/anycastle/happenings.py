@@ -37,7 +37,7 @@ def conditions(member: Member, *, now: float) -> dict[Hashable, Condition]:
         over = "others talk to this member again"
         found["disowned"] = Condition(kind=Kind.LEDGER, site=own, text=words, over=over)
     if words := member.reload_refused:
-        found["reload"] = Condition(kind=Kind.RELOAD, site=own, text=words, over="a reload was taken up again")
+        found["reload"] = Condition(kind=Kind.RELOAD, site=own, text=words)
     return found | _routes(member)
 
 

@@ -26,6 +26,7 @@ from anycastle.dns.zone import serial_of, show_name
 from anycastle.errors import AnycastleError
 from anycastle.health.ask import Address
 from anycastle.health.event import Event, Wanted
+from anycastle.health.event import Kind as EventKind
 from anycastle.health.report import ConflictReport, DrainReport, Facts, Snapshot, ZoneReport, report
 from anycastle.health.series import HistoryReport
 from anycastle.health.view import ALL_GROUPS, View, show_path, withheld
@@ -285,7 +286,9 @@ class Ports:
             member.changes.bump()
             raise
         member.reload_refused = ""
-        member.changes.bump()
+        own, wall = member.settings.member, member.clock.wall()
+        text = "zones, names and geography were read anew"
+        member.chronicle.tell(Event(wall=wall, kind=EventKind.RELOAD, site=own, text=text))
         return told
 
     async def _reload(self) -> Mapping[str, Any]:

@@ -1,7 +1,10 @@
 """What a running member remembers: over restarts, kills, conflicts, and a full disk's worth of trouble."""
 
 import json
+import os
+import shutil
 import signal
+import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -9,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.anycastle.members import ADDRESS, Members, running, until
+from tests.anycastle.members import ADDRESS, Members, prepared, running, until
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +28,13 @@ def asked(made: Members, path: str, site: str = "ams") -> dict[str, Any]:
 
 
 def told(made: Members, query: str = "", site: str = "ams") -> list[str]:
-    return [event["text"] for event in asked(made, f"/api/v1/timeline{query}", site)["events"]]
+    """Nothing while the member is not there yet."""
+    try:
+        return [event["text"] for event in asked(made, f"/api/v1/timeline{query}", site)["events"]]
+    except urllib.error.HTTPError:
+        raise
+    except urllib.error.URLError:
+        return []
 
 
 def upload(made: Members, customer: str, photo: str, body: bytes = b"x", site: str = "ams") -> None:
@@ -83,6 +92,58 @@ def test_a_conflict_and_content_that_is_late_are_told(two: Members) -> None:
     until(lambda: [t for t in told(two, "?path=photos:carol/") if "has landed at nyc, after" in t], "it has landed")
     both = lambda: told(two, "?path=photos:carol/") + told(two, "?path=photos:carol/", "nyc")  # noqa: E731
     until(lambda: [t for t in both() if "carol/both.jpg was edited at two sites at once" in t], "the conflict is told")
+
+
+def test_reloads_are_told_refused_ones_with_their_reason(two: Members) -> None:
+    zone = two.folder / "zone"
+    good = zone.read_text()
+    try:
+        zone.write_text(good.replace("192.0.2.80", "192.0.2.280"))
+        assert two.run("reload").status == 2
+        until(lambda: [t for t in told(two) if "the last reload was refused" in t and "zone:5:" in t], "it is told")
+    finally:
+        zone.write_text(good)
+    assert two.run("reload").status == 0
+    assert told(two)[0] == "zones, names and geography were read anew"
+
+
+def test_a_ledger_that_was_put_back_is_told(two: Members) -> None:
+    state, copy = two.folder / "state" / "nyc", two.folder / "copy"
+    two.stop("nyc")
+    shutil.copytree(state, copy)
+    two.start("nyc")
+    two.settled()
+    upload(two, "dave", "new.jpg", site="nyc")
+    two.stop("nyc")
+    shutil.rmtree(state)
+    copy.rename(state)
+    two.start("nyc")
+    disowned = "this ledger is not the one that ams knew: it was put back from a backup"
+    until(lambda: [t for t in told(two, "", "nyc") if disowned in t], "it is told")
+    assert two.run("resync", site="nyc").status == 0
+    until(lambda: [t for t in told(two, "", "nyc") if "others talk to this member again, after" in t], "the end, too")
+    two.settled()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root for a small filesystem")
+def test_a_full_disk_is_told_and_when_there_is_room_again() -> None:
+    with prepared("ams", "nyc") as made:
+        root = made.root("nyc")
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "small", root], check=True)
+        try:
+            made.start_applications()
+            for name in made.sites:
+                made.start(name)
+            made.ready()
+            made.settled()
+            upload(made, "eve", "big.jpg", b"x" * 2_000_000)
+            full = "photos: 1 changes cannot land here: the disk is full (ENOSPC)"
+            until(lambda: [t for t in told(made, "?path=photos:", "nyc") if t.startswith(full)], "it is told")
+            subprocess.run(["mount", "-o", "remount,size=8m", root], check=True)
+            until(lambda: [t for t in told(made, "", "nyc") if t.startswith("over: photos: 1")], "its end, too")
+        finally:
+            made.close()
+            subprocess.run(["umount", "-l", root], check=True)
 
 
 def test_the_last_hour_is_counted(two: Members) -> None:
