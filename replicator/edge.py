@@ -121,6 +121,8 @@ class Edge:
             **{f"reason_{reason}": count for reason, count in self._answers.reasons.items()},
             "round_trips": self.round_trips.sampled,
             "slow_fences": self._answers.slow_fences,
+            "fences": self._answers.fences_ended,
+            "fence_microseconds": self._answers.fence_microseconds,
             "clients_turned_away": self._crowd.turned_away,
             "clients_too_slow": self._crowd.too_slow,
             "access_lines_lost": self._access.lost,

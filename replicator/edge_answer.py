@@ -72,6 +72,10 @@ class Answers:
         self.reasons: Counter[str] = Counter()
         """The same of those that were not simply served, with the reason in a word: `refuse_not_current`."""
         self.slow_fences = 0
+        self.fences_ended = 0
+        """Refused ones too."""
+        self.fence_microseconds = 0
+        """What these took together."""
         self._slow_told: dict[str, float] = {}
         self.websockets = 0
         """Open now."""
@@ -236,13 +240,16 @@ class Answers:
     async def _fence(self, group: GroupSettings) -> Refuse | None:
         if group.settle_seconds:
             await asyncio.sleep(group.settle_seconds)  # what the software does after its answer is fenced with it
-        slow = asyncio.get_running_loop().call_later(SLOW_FENCE_SECONDS, self._tell_slow, group.name)
+        loop = asyncio.get_running_loop()
+        began, slow = loop.time(), loop.call_later(SLOW_FENCE_SECONDS, self._tell_slow, group.name)
         try:
             return await self._gate.fence(group.name)
         except AnycastleError as error:
             return Refuse(f"the write could not be fenced: {error}", RETRY_SECONDS)
         finally:
             slow.cancel()
+            self.fences_ended += 1
+            self.fence_microseconds += round((loop.time() - began) * 1e6)
 
     def _tell_slow(self, group: str) -> None:
         self.slow_fences += 1

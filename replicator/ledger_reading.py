@@ -246,6 +246,15 @@ class LedgerReading:
         rows = self._store.rows("SELECT id, body FROM conflict ORDER BY id", ())
         return {number: _conflict_decoder.decode(body) for number, body in rows}
 
+    def conflicts_after(self, number: int) -> dict[int, Conflict]:
+        """Those that came later than the one of that number."""
+        rows = self._store.rows("SELECT id, body FROM conflict WHERE id > ? ORDER BY id", (number,))
+        return {each: _conflict_decoder.decode(body) for each, body in rows}
+
+    def last_conflict(self) -> int:
+        """The greatest number of a conflict that is there; 0 without any."""
+        return int(self._store.rows("SELECT coalesce(max(id), 0) FROM conflict", ())[0][0])
+
     def get(self, key: str) -> bytes | None:
         """What `put` kept."""
         rows = self._store.rows("SELECT value FROM fact WHERE key = ?", (f"fact.{key}",))

@@ -71,7 +71,7 @@ CORES = {
             "trouble",
         ),
     ),
-    "health": ("view", "observe", "judge", "backlog", "drain", "report"),
+    "health": ("view", "observe", "judge", "backlog", "drain", "event", "series", "report"),
 }
 IMPURE = {  # pathlib is allowed: settings name files, and a path is a value until somebody opens it
     "asyncio",

@@ -20,6 +20,7 @@ from pathlib import Path
 from anycastle import talk
 from anycastle.bgp.announcer import Announcer
 from anycastle.bgp.restrain import Freeze, decode_freeze
+from anycastle.chronicle import Chronicle
 from anycastle.clock import Clock
 from anycastle.config import Config, MemberConfig
 from anycastle.dns.bind import check_free
@@ -28,11 +29,13 @@ from anycastle.dns.tables import Tables
 from anycastle.errors import AnycastleError
 from anycastle.health.changes import Changes
 from anycastle.health.drain import Drains, decode
+from anycastle.health.event import Event as Told
+from anycastle.health.event import Kind
 from anycastle.health.judge import Judge
 from anycastle.health.observe import Result
 from anycastle.health.probe import Prober
-from anycastle.health.report import DecisionReport
 from anycastle.health.view import SiteView, View, withheld
+from anycastle.news import news
 from anycastle.replicator.edge import Edge
 from anycastle.replicator.edge_pass import Passes
 from anycastle.replicator.edge_verdict import VerdictService
@@ -45,7 +48,7 @@ from anycastle.replicator.replica import Replica
 from anycastle.replicator.schema import LedgerError
 from anycastle.round_trips import MAKE_PAUSE, MAKE_SECONDS, ClientRoundTrips
 from anycastle.takeover import Inheritance
-from anycastle.world import Facts, build_view, differs, is_worse, news
+from anycastle.world import Facts, build_view, differs, is_worse
 
 log = logging.getLogger("anycastle.app")
 
@@ -62,7 +65,6 @@ HEARD_LATELY_SECONDS = 3 * TALK_SECONDS
 """A site that talked within this is known as it is; what is shown of it then is what a member cut off goes by."""
 AFFINITY_GRACE_SECONDS = 10.0
 HEALTH_KEPT_SECONDS = 5.0
-DECISIONS_KEPT = 500
 REQUESTS_COUNTED_MAX = 100_000
 """In one second; more than one edge can answer."""
 WITHDRAW_SECONDS_MAX = 7.0
@@ -95,7 +97,6 @@ class Member:
         self.clock = clock
         self.started = clock.now()
         self.view: View | None = None
-        self.decisions: deque[DecisionReport] = deque(maxlen=DECISIONS_KEPT)
         self.changes = Changes()
         """Tells the dashboard that what it shows has moved."""
         self.heard: dict[str, tuple[talk.Talk, float]] = {}
@@ -137,6 +138,7 @@ class Member:
             settings.state_dir / "ledger.sqlite", member=settings.member, groups=replica.group_names, content=content
         )
         undo.callback(self.ledger.close)
+        self.chronicle = Chronicle(self)
         self.drains = Drains(settings.member, decode(self.ledger.get("drains") or b"[]"))
         self.judge = Judge(settings.health, now=clock.now())
         self._restore_health()
@@ -247,7 +249,10 @@ class Member:
             self.heard.pop(event.member, None)
             if isinstance(event, LinkUp):
                 self.round_trips.tell_all()
-            log.info("event=%s peer=%s", "link-up" if isinstance(event, LinkUp) else "link-down", event.member)
+            state = "up" if isinstance(event, LinkUp) else "down"
+            log.info("event=link-%s peer=%s", state, event.member)
+            text, wall = f"the link to {event.member} is {state}", self.clock.wall()
+            self.chronicle.tell(Told(wall=wall, kind=Kind.LINK, site=event.member, text=text))
             self.note()
         self.replica.feed(event)
 
@@ -288,10 +293,13 @@ class Member:
             if self.dns is not None and not self.gives_way:
                 await self.dns.close()
         await self._save_health()
+        await self.chronicle.end()
 
     async def _live(self, tasks: asyncio.TaskGroup, outer: asyncio.TaskGroup) -> None:
         """From the first link to the last goodbye."""
+        await self.chronicle.begin()
         background = [
+            tasks.create_task(self.chronicle.run()),
             tasks.create_task(self.links.run()),
             tasks.create_task(self.replica.run(self.links)),
             tasks.create_task(self.prober.run()),
@@ -442,9 +450,9 @@ class Member:
 
     def _publish(self, view: View) -> None:
         wall = self.clock.wall()
-        for text in news(self.view, view):
-            self.decisions.append(DecisionReport(wall=wall, part="app", text=text))
-            log.info("event=view text=%r", text)
+        for told in news(self.view, view, wall=wall):
+            self.chronicle.tell(told, kept=told.kind is not Kind.CONTENT)
+            log.info("event=view text=%r", told.text)
         self.view = view
         if self.dns is not None:
             self.dns.publish(view)

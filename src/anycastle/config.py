@@ -89,6 +89,7 @@ class MemberConfig:
     edge: EdgeSettings | None
     verdict: VerdictSettings | None
     dashboard: DashboardSettings | None
+    log: LogSettings
 
     @property
     def control_socket(self) -> Path:
@@ -155,6 +156,7 @@ class Config:
             edge=edge and replace(edge, affinity_keys=tuple(map(bytes.fromhex, (affinity_keys or "").split()))),
             verdict=self.verdict(member),
             dashboard=dashboard,
+            log=self.log,
         )
 
     def _health(self, member: str) -> HealthSettings:

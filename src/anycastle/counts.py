@@ -3,7 +3,12 @@
 Law: a count is a plain number on the object that counts; here it only gets its place.
 """
 
-from anycastle.app import Member
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from anycastle.app import Member
 
 
 def counters(member: Member) -> dict[str, dict[str, int]]:
@@ -17,6 +22,7 @@ def counters(member: Member) -> dict[str, dict[str, int]]:
             "probe_failures": member.prober.failures,
             "talk_refused": member.talk_refused,
             "observations_refused": member.judge.observations_refused,
+            "events_lost": member.chronicle.timeline.lost,
         },
     }
     if member.edge is not None:

@@ -16,6 +16,7 @@ from anycastle.health.report import (
     HostReport,
     LagReport,
     LinkReport,
+    ProbeReport,
     RouteReport,
     SessionReport,
     TroubleReport,
@@ -34,6 +35,21 @@ if TYPE_CHECKING:
 WRITTEN_SECONDS_MIN = 5.0
 """Beyond it a file that is still being written is worth a line: uploads take less, logs and databases more."""
 DAMAGED_SHOWN_MAX = 100
+
+
+def probe_reports(member: Member, *, now: float) -> tuple[ProbeReport, ...]:
+    return tuple(
+        ProbeReport(
+            site=each.probe.site,
+            name=each.probe.name,
+            health=each.streak.health.value,
+            reason=each.streak.reason,
+            warning=each.streak.warning,
+            gates=each.probe.gates_only,
+            overdue_seconds=each.overdue_seconds,
+        )
+        for each in member.judge.watched(now=now)
+    )
 
 
 def link_reports(member: Member, *, now: float) -> tuple[LinkReport, ...]:

@@ -462,6 +462,7 @@ def test_facts_and_conflicts_are_kept(path: Path) -> None:
     assert ledger.get("drains") == b"y"
     assert ledger.get("ledger.member") is None
     assert ledger.conflicts() == (conflict,)
+    assert (ledger.last_conflict(), ledger.conflicts_after(0), ledger.conflicts_after(1)) == (1, {1: conflict}, {})
     ledger.close()
 
 
