@@ -18,15 +18,15 @@ SEEDS_PER_MUTANT_MAX = 60
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("members", [2, 3, 4, 5])
-def test_nothing_stale_and_everything_comes_to_rest(members: int) -> None:
+@pytest.mark.parametrize(("members", "seeds"), [(2, 12), (3, 12), (4, 12), (5, 12), (6, 6), (7, 6)])
+def test_nothing_stale_and_everything_comes_to_rest(members: int, seeds: int) -> None:
     reads = writes = 0
-    for seed in SEEDS:
+    for seed in range(seeds):
         world = _run(draw(seed, members), seed)
         reads += world.checker.reads
         writes += world.checker.writes
-    assert reads > 100 * len(SEEDS)
-    assert writes > 4 * len(SEEDS)
+    assert reads > 100 * seeds
+    assert writes > 4 * seeds
 
 
 @pytest.mark.parametrize("members", [2, 3, 4])

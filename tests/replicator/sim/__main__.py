@@ -35,7 +35,7 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="script/simulate", description=__doc__)
     parser.add_argument("--seeds", type=int, default=100, metavar="N", help="run the seeds 0 to N-1 (default 100)")
-    parser.add_argument("--members", type=int, default=3, metavar="M", choices=range(2, len(NAMES)), help="2 to 5")
+    parser.add_argument("--members", type=int, default=3, metavar="M", choices=range(2, len(NAMES)), help="2 to 7")
     parser.add_argument("--seed", type=int, metavar="S", help="replay this seed alone and print its story")
     parser.add_argument("--roster-change", action="store_true", help="with a member added, removed or replaced")
     parser.add_argument("--without", choices=sorted(MUTANTS), default="", metavar="RULE", help=", ".join(MUTANTS))

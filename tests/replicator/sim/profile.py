@@ -7,7 +7,8 @@ from anycastle.replicator.feed import FeedLimits
 from anycastle.replicator.settings import Lease
 
 PATHS = (b"a/1", b"a/2", b"b/1")
-NAMES = ("ams", "nyc", "sgp", "gru", "jnb", "syd")
+NAMES = ("ams", "nyc", "sgp", "gru", "jnb", "syd", "nrt", "scl")
+"""Up to seven members, and one that takes the place of another."""
 
 Rosters = tuple[frozenset[str], ...]
 
