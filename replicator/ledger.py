@@ -2,7 +2,8 @@
 
 Laws: whatever a method changed is on the disk when it returns, or nothing of it is. Of the entries for a path the
 greatest version is the newest, in whatever order they came. A journal is dense: a hole is refused. Our own lamport
-is greater than every one seen. An entry that was superseded counts as landed.
+is greater than every one seen. An entry that was superseded counts as landed once something newer of its path has:
+before that its bytes may be nowhere, for its origin holds the newer ones.
 
 Threads: methods that write take one lock and may run in any worker thread, one after the other; those that read are in
 `ledger_reading`.
@@ -25,6 +26,10 @@ from anycastle.replicator.message import Mark
 from anycastle.replicator.observation import Change, Conflict, Fingerprint, makes_the_same, same_bytes, to_entry
 from anycastle.replicator.schema import LedgerError, LedgerHole
 from anycastle.replicator.store import Store
+
+_OVERTAKEN = """
+SELECT o.origin, o.seq FROM overtaken o JOIN place p ON p.grp = o.grp AND p.path = o.path
+WHERE o.grp = ? AND p.pending = 1"""
 
 _encoder = msgspec.msgpack.Encoder()
 
@@ -90,6 +95,8 @@ class Ledger(LedgerReading):
         for (origin,) in rows("SELECT DISTINCT origin FROM place WHERE grp = ? AND pending = 1", (grp,)):
             opened = rows("SELECT seq FROM place WHERE grp = ? AND pending = 1 AND origin = ?", (grp, origin))
             self._progress.advance(group, name(origin), opened=(seq for (seq,) in opened))
+        for origin, seq in rows(_OVERTAKEN, (grp,)):
+            self._progress.advance(group, name(origin), opened=(seq,))
         for origin, *mark in rows("SELECT origin, after, upto, prefix FROM mark WHERE grp = ?", (grp,)):
             self._progress.add_mark(Mark(group, name(origin), *mark))
 
@@ -133,7 +140,7 @@ class Ledger(LedgerReading):
                 place.set_local(db, grp, own, entry, change.fingerprint, pending=False)
                 note_spent(db, grp, own, entry, (known.origin, known.newest.seq) if known else None)
                 step.recorded(entry)
-                step.superseded(known)
+                step.superseded(db, grp, known, entry.version)
                 entries.append(entry)
             self._finish(db, grp, step, after_commit)
             after_commit.append(lambda: self._known.forget(group, [change.path for change in changes]))
@@ -173,13 +180,17 @@ class Ledger(LedgerReading):
                 step.recorded(entry)
                 if known is not None and self._newest_version(known) > entry.version:
                     spent.note(db, grp, origin, entry.seq)
+                    if known.pending and self._local_version(known) < entry.version:
+                        place.overtake(db, grp, entry.path, origin, entry.seq, entry.lamport)
+                        step.opened.append((entry.origin, entry.seq))
                     continue
                 note_spent(db, grp, origin, entry, (known.origin, known.seq) if known else None)
                 if known is not None and self._is_in_place(db, grp, entry, known):
                     place.adopt(db, grp, origin, entry)
                     continue
                 place.set_newest(db, grp, origin, entry, pending=self._content)
-                self._supersede(step, known)
+                if known is not None and known.pending:
+                    place.overtake(db, grp, entry.path, known.origin, known.seq, known.lamport)
                 if self._content:
                     step.opened.append((entry.origin, entry.seq))
                     waiting[entry.path] = entry
@@ -205,8 +216,9 @@ class Ledger(LedgerReading):
                     continue
                 pending = known.pending and self._newest_version(known) != entry.version
                 place.set_local(db, grp, self._store.word(entry.origin), entry, fingerprint, pending=pending)
-                if not pending:
-                    self._supersede(step, known)
+                if known.pending and not pending:
+                    step.closed.append((entry.origin, entry.seq))
+                step.landed(db, grp, entry.path, entry.version)
             self._finish(db, grp, step, after_commit)
             after_commit.append(lambda: self._known.forget(group, [entry.path for entry, _ in items]))
 
@@ -225,11 +237,6 @@ class Ledger(LedgerReading):
         if known.local_lamport is None or known.local_origin is None:
             return NO_VERSION
         return Version(known.local_lamport, self._store.name(known.local_origin))
-
-    def _supersede(self, step: Step, known: place.Standing | None) -> None:
-        """What was the newest of a path waits no longer."""
-        if known is not None and known.pending:
-            step.closed.append((self._store.name(known.origin), known.seq))
 
     def _finish(self, db: apsw.Connection, grp: int, step: Step, after_commit: list[Callable[[], None]]) -> None:
         for origin, upto in step.detailed.items():

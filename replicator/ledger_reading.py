@@ -55,7 +55,7 @@ class LedgerReading:
         return self._progress.fenced_vectors()
 
     def landed_upto(self, group: str) -> dict[str, LandedUpto]:
-        """What of each journal is in place or superseded here."""
+        """What of each journal is in place here, or something newer of its path is."""
         return self._progress.landed_upto(group)
 
     def marks(self, group: str) -> tuple[Mark, ...]:

@@ -42,10 +42,15 @@ class Step:
         if after <= have < upto:
             self.detailed[origin] = upto
 
-    def superseded(self, known: place.Place | None) -> None:
-        """What was the newest of a path waits no longer."""
+    def landed(self, db: apsw.Connection, grp: int, path: bytes, version: Version) -> None:
+        """This stands at the path now: nothing that is older waits any longer."""
+        self.closed += place.caught_up(db, grp, path, version)
+
+    def superseded(self, db: apsw.Connection, grp: int, known: place.Place | None, version: Version) -> None:
+        """As `landed`, of a path that waited for something, and no longer does."""
         if known is not None and known.pending:
             self.closed.append((known.newest.origin, known.newest.seq))
+            self.landed(db, grp, known.newest.path, version)
 
     def tell(self, progress: Progress) -> None:
         for origin in {*self.detailed, *(origin for origin, _ in self.opened + self.closed)}:
@@ -72,11 +77,12 @@ def nothing_new(db: apsw.Connection, grp: int, change: Change, known: place.Plac
         return False
     if says_the_same(change, known.newest):
         place.set_local(db, grp, known.origin, known.newest, change.fingerprint, pending=False)
-        step.superseded(known)
+        step.superseded(db, grp, known, known.newest.version)
         return True
     landed = _landed_unnoticed(db, grp, change, known)
     if landed is not None:
         place.set_local(db, grp, *landed, change.fingerprint, pending=True)
+        step.landed(db, grp, change.path, landed[1].version)
         return True
     if known.local is not None or change.kind is not Kind.FOLDER or change.fingerprint is None:
         return False

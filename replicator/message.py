@@ -150,7 +150,7 @@ class Fenced(msgspec.Struct, frozen=True, tag="fenced"):
 
 
 class LandedUpto(msgspec.Struct, frozen=True, array_like=True):
-    """What of one journal is in place (or superseded) at a site: everything up to `watermark`, but for the `gaps`."""
+    """What of one journal is in place at a site, or something newer of its path is: all up to here but the gaps."""
 
     watermark: int
     """The greatest seq of which it knows: all ≤ watermark not in gaps are landed."""

@@ -78,6 +78,14 @@ _ADOPT = """
 UPDATE place SET origin = ?1, seq = ?2, lamport = ?3, local_origin = ?1, local_seq = ?2, local_lamport = ?3
 WHERE grp = ?4 AND path = ?5"""
 
+_OVERTAKE = "INSERT OR IGNORE INTO overtaken(grp, path, origin, seq, lamport) VALUES (?, ?, ?, ?, ?)"
+
+_OVERTAKEN = """
+SELECT w.text, o.origin, o.seq, o.lamport FROM overtaken o JOIN word w ON w.id = o.origin
+WHERE o.grp = ? AND o.path = ?"""
+
+_FORGET_OVERTAKEN = "DELETE FROM overtaken WHERE grp = ? AND path = ? AND origin = ? AND seq = ?"
+
 _NOWHERE: tuple[int | None, ...] = (None,) * 8
 
 
@@ -156,6 +164,20 @@ def set_local(
     digest = entry.digest if entry.kind is Kind.FILE else None
     told = (int(pending), origin, entry.seq, entry.lamport, int(entry.kind), digest)
     db.execute(_SET_LOCAL, (*told, *(to_key(fingerprint) if fingerprint else _NOWHERE), grp, entry.path))
+
+
+def overtake(db: apsw.Connection, grp: int, path: bytes, origin: int, seq: int, lamport: int) -> None:
+    """An entry is superseded before it landed, and so is what waits at its path."""
+    db.execute(_OVERTAKE, (grp, path, origin, seq, lamport))
+
+
+def caught_up(db: apsw.Connection, grp: int, path: bytes, landed: Version) -> list[tuple[str, int]]:
+    """(origin, seq) of what waited at a path and is not newer than what has landed there; it is noted no longer."""
+    rows: list[Row] = db.execute(_OVERTAKEN, (grp, path)).fetchall()
+    done = [(name, origin, seq) for name, origin, seq, lamport in rows if Version(lamport, name) <= landed]
+    for _, origin, seq in done:
+        db.execute(_FORGET_OVERTAKEN, (grp, path, origin, seq))
+    return [(name, seq) for name, _, seq in done]
 
 
 def set_found(db: apsw.Connection, grp: int, change: Change, origin: int, lamport: int) -> None:

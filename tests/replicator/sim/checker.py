@@ -6,7 +6,7 @@ another ended must be the later version.
 """
 
 from anycastle.errors import AnycastleError
-from anycastle.replicator.entry import NO_VERSION, Version
+from anycastle.replicator.entry import NO_VERSION, Entry, Kind, Version
 
 
 class Violation(AnycastleError):
@@ -23,22 +23,25 @@ class Checker:
         self._floor: dict[bytes, tuple[Version, str]] = {}
         self._versions: dict[bytes, Version] = {}
         self._deletes: set[Version] = set()
+        self._deleted: dict[bytes, Version] = {}
+        self._acknowledged: dict[bytes, Version] = {}
 
     def floor(self, path: bytes) -> tuple[Version, str]:
         """What a request that begins now must at least see, and who saw it."""
         return self._floor.get(path, (NO_VERSION, "nobody"))
 
-    def journaled(self, content: bytes | None, version: Version, *, found: bool = False) -> None:
+    def journaled(self, entry: Entry, *, found: bool = False) -> None:
         """Content got its version. Old bytes that come back as a new version keep the old one: that is the fault.
 
         But not what was `found` by a member without a ledger, which takes it for new, as a person would.
         """
-        if content is None:
-            self._deletes.add(version)
+        if entry.kind is Kind.ABSENT:
+            self._deletes.add(entry.version)
+            self._deleted[entry.path] = max(entry.version, self._deleted.get(entry.path, NO_VERSION))
         elif found:
-            self._versions[content] = version
+            self._versions[entry.digest] = entry.version
         else:
-            self._versions.setdefault(content, version)
+            self._versions.setdefault(entry.digest, entry.version)
 
     def served(self, path: bytes, content: bytes | None, absent_since: Version, floor: tuple[Version, str], who: str):
         """A site answered with what is on its disk; `absent_since` is the tombstone it has landed, when nothing is."""
@@ -58,6 +61,14 @@ class Checker:
         if not version > floor[0]:
             raise Violation(f"{who} wrote {path!r} as {version}, though {floor[1]} saw {floor[0]} before it began")
         self._saw(path, version, floor, who)
+        self._acknowledged[path] = max(version, self._acknowledged.get(path, NO_VERSION))
+
+    def survived(self, contents: dict[bytes, set[bytes | None]]) -> None:
+        """What the sites that are left hold of each path: one of them what was answered with success, or newer."""
+        for path, acknowledged in self._acknowledged.items():
+            absent = self._deleted.get(path, NO_VERSION)
+            if not any(acknowledged <= (absent if c is None else self._versions[c]) for c in contents[path]):
+                raise Violation(f"{path!r} was written as {acknowledged}, with success, and is lost: {contents[path]}")
 
     def _saw(self, path: bytes, version: Version, floor: tuple[Version, str], who: str) -> None:
         if version < floor[0]:

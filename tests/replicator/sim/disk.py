@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass, field
+from itertools import chain
 
 import msgspec
 from pyroaring import BitMap
@@ -29,6 +30,8 @@ class Disk:
     newest: dict[bytes, Entry] = field(default_factory=dict)
     local: dict[bytes, tuple[Version, bytes | None]] = field(default_factory=dict)
     pending: dict[bytes, Entry] = field(default_factory=dict)
+    overtaken: dict[bytes, list[Entry]] = field(default_factory=dict)
+    """Superseded before they landed here."""
     files: dict[bytes, bytes] = field(default_factory=dict)
     """The tree: path -> content. All but this is the ledger."""
     merged: bool = False
@@ -82,6 +85,10 @@ class Disk:
         self.heads[entry.origin] = entry.seq
         self.lamport = max(self.lamport, entry.lamport)
         known = self.newest.get(entry.path)
+        if entry.path in self.pending and entry.version > self.local_version(entry.path):
+            self.overtaken.setdefault(entry.path, []).append(
+                min(entry, self.pending[entry.path], key=lambda each: each.version)
+            )
         if known is None or entry.version > known.version:
             self.newest[entry.path] = entry
             self.pending[entry.path] = entry
@@ -174,10 +181,12 @@ class Disk:
         self.local[entry.path] = (entry.version, entry.digest or None)
         if self.pending.get(entry.path) == entry:
             del self.pending[entry.path]
+        waiting = self.overtaken.pop(entry.path, [])
+        self.overtaken[entry.path] = [each for each in waiting if each.version > entry.version]
 
     def landed_upto(self) -> dict[str, LandedUpto]:
         gaps: dict[str, BitMap] = {origin: BitMap() for origin in self.heads}
-        for entry in self.pending.values():
+        for entry in chain(self.pending.values(), *self.overtaken.values()):
             gaps[entry.origin].add(entry.seq)
         return {
             origin: LandedUpto(self.head(origin), found.serialize() if found else b"") for origin, found in gaps.items()

@@ -21,6 +21,7 @@ from anycastle.replicator.stable import Stable
 from tests.replicator.sim import scenario, world
 from tests.replicator.sim.disk import GROUP, Disk
 from tests.replicator.sim.member import Member
+from tests.replicator.sim.profile import Profile, draw, draw_destruction
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,13 @@ class Mutant:
     member: type[Member] = Member
     joint: bool = True
     roster_change: bool = False
+    destruction: bool = False
+
+    def draw(self, seed: int, members: int) -> Profile:
+        """A world in which the rule matters."""
+        if self.destruction:
+            return draw_destruction(seed, members)
+        return draw(seed, members, roster_change=self.roster_change, joint=self.joint)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -104,6 +112,11 @@ class _SucceedsUnfenced(Member):
         return True
 
 
+class _SucceedsUncopied(Member):
+    def copied(self, head: int) -> bool:
+        return True
+
+
 class _WritesAnywhere(Member):
     def may_write(self, **_: Any) -> None:
         return None
@@ -152,7 +165,13 @@ def _bury_all(disk: Any, recorded: Any, alive: Any) -> None:
     _bury(disk, dict.fromkeys(disk.heads, 2**32), alive)
 
 
+def _superseded_landed(disk: Any) -> Any:
+    with patch.object(disk, "overtaken", {}):
+        return _landed_upto(disk)
+
+
 _answered, _init, _bury, _propose = Memory.answered, Acquaintance.__init__, Disk.bury, Stable._propose
+_landed_upto = Disk.landed_upto
 
 MUTANTS = {
     "lease_from_receipt": Mutant(
@@ -193,6 +212,15 @@ MUTANTS = {
     "serve_not_landed": Mutant("5", "only what has landed is served", member=_judging(landed_here=True)),
     "serve_unnoticed": Mutant("5", "one stat: the disk is as recorded", member=_judging(disk_as_recorded=True)),
     "success_unfenced": Mutant("6", "success waits for the fence", member=_SucceedsUnfenced),
+    "success_uncopied": Mutant(
+        "6", "success waits for as many copies as the group wants", member=_SucceedsUncopied, destruction=True
+    ),
+    "superseded_is_copied": Mutant(
+        "6",
+        "what was superseded before it landed is no copy",
+        ((Disk, "landed_upto", _superseded_landed),),
+        destruction=True,
+    ),
     "write_not_current": Mutant("6", "only a current site takes writes", member=_WritesAnywhere),
     "roster_direct": Mutant(
         "8",
