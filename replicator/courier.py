@@ -148,6 +148,11 @@ class Courier:
 
     def _read_message(self, stretch: Stretch) -> Entries | None:
         group, origin, after, upto, with_bodies = stretch
+        lost = self._ledger.lost_beyond(group, origin, after)
+        if lost is not None and lost[0] <= after:
+            return Entries(group, origin, (), {}, after, min(upto, lost[1]), lost=True)
+        if lost is not None:
+            upto = min(upto, lost[0])
         entries: list[Entry] = []
         bodies: dict[bytes, bytes] = {}
         left = BODY_BYTES_MAX

@@ -155,11 +155,17 @@ class Ledger(LedgerReading):
             step.opened.append((known.newest.origin, known.newest.seq))
 
     def record(
-        self, group: str, entries: Sequence[Entry], *, left_of: tuple[str, int, int] | None = None
+        self,
+        group: str,
+        entries: Sequence[Entry],
+        *,
+        left_of: tuple[str, int, int] | None = None,
+        lost: bool = False,
     ) -> tuple[Entry, ...]:
         """Records other members' entries; returns those that now are the newest of their path and not landed here.
 
         `left_of` (origin, after, upto): they are all that is left of that stretch of one journal, else they are dense.
+        `lost`: there never were any more of it, which `lost_beyond` tells from now on.
         Repeated entries are ignored. Raises LedgerHole when one is missing before, EntryError for one that cannot be;
         then nothing of the call is recorded. Our own entries are taken back after a ledger was lost.
         """
@@ -196,6 +202,10 @@ class Ledger(LedgerReading):
                     waiting[entry.path] = entry
             if left_of is not None:
                 step.reached(*left_of, self._progress.detailed(group, left_of[0]))
+                if lost:
+                    name, after, upto = left_of
+                    stretches = sorted({*self._lost(group, name), (after, upto)})
+                    schema.set_fact(db, f"ledger.lost.{group}.{name}", _encoder.encode(stretches))
             self._finish(db, grp, step, after_commit)
             after_commit.append(lambda: self._known.forget(group, [entry.path for entry in entries]))
         return tuple(waiting.values())

@@ -18,6 +18,7 @@ from anycastle.replicator.progress import Progress
 from anycastle.replicator.schema import LedgerError
 from anycastle.replicator.store import PAGE_ROWS, Row, Store
 
+_lost_decoder = msgspec.msgpack.Decoder(list[tuple[int, int]])
 _conflict_decoder = msgspec.msgpack.Decoder(Conflict)
 
 
@@ -69,6 +70,14 @@ class LedgerReading:
             (self._group(group), self._store.known_word(origin), after, limit),
         )
         return tuple(place.decode(body) for (body,) in rows)
+
+    def lost_beyond(self, group: str, origin: str, seq: int) -> tuple[int, int] | None:
+        """The first stretch (after, upto) of a journal, reaching beyond `seq`, whose entries nobody ever got."""
+        return min((lost for lost in self._lost(group, origin) if lost[1] > seq), default=None)
+
+    def _lost(self, group: str, origin: str) -> list[tuple[int, int]]:
+        rows = self._store.rows("SELECT value FROM fact WHERE key = ?", (f"ledger.lost.{group}.{origin}",))
+        return _lost_decoder.decode(rows[0][0]) if rows else []
 
     def paths(self, group: str, origin: str, seqs: Iterable[int]) -> Iterator[tuple[int, bytes]]:
         """The paths of these entries, where they are here."""

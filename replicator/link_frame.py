@@ -185,6 +185,9 @@ def _check(message: Message) -> None:
             _check_seq(message.incarnation, "incarnation", least=0)
             _check_vectors(message.recorded)
             _check_vectors(message.fenced)
+            for detailed, recorded in message.yours.values():
+                _check_seq(detailed, "a sequence number", least=0)
+                _check_seq(recorded, "a sequence number", least=detailed)
         case Entries():
             _check_entries(message)
         case Bodies():
@@ -229,6 +232,8 @@ def _check_entries(message: Entries) -> None:
     after, upto = message.stretch()
     if message.upto and not after < upto:
         raise FrameError(f"a stretch from {after} to {upto}")
+    if message.lost and (message.entries or not message.upto):
+        raise FrameError(f"{len(message.entries)} entries in a stretch that was lost: expected none, and its end")
     expected = after + 1
     for entry in message.entries:
         if entry.group != message.group or entry.origin != message.origin:

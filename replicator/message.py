@@ -37,6 +37,8 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     """The last life that the sender met of each member."""
     forgot: bool = False
     """The sender knows that its ledger does not hold all that it once acknowledged."""
+    missed: bool = False
+    """The receiver came with another ledger than the sender knew, and has not said since that nothing is missing."""
     told: dict[str, dict[str, int]] = {}
     """What the receiver, in the sender's memory, must have recorded at least (`Controller.told`)."""
     newest: int = 0
@@ -72,6 +74,9 @@ class LeaseGrant(msgspec.Struct, frozen=True, tag="lease"):
 
     0: no lease, only what is recorded, by a member that does not vote.
     """
+    yours: dict[str, tuple[int, int]] = {}
+    """Group -> how far the requester's own journal is known here, entries and coarse marks, and will be when all that
+    is on its way to the disk has arrived there."""
 
 
 class Entries(msgspec.Struct, frozen=True, tag="entries"):
@@ -89,6 +94,8 @@ class Entries(msgspec.Struct, frozen=True, tag="entries"):
     """With `upto` the entries are all that is left of `after` < seq ≤ `upto`: what is missing was compacted."""
     coming: tuple[bytes, ...] = ()
     """Digests of bodies that follow as `Bodies`, unless the link ends."""
+    lost: bool = False
+    """There never will be any of that stretch: its origin lost its ledger before anybody else had them (`Memory`)."""
 
     def stretch(self) -> tuple[int, int]:
         """(after, upto): the journal from there to here; (0, 0) where it says nothing."""

@@ -111,13 +111,13 @@ class Recorder:
 
     async def _record_one(self, command: e.Record | e.RecordMark | e.Remembered) -> None:
         match command:
-            case e.Record(group, origin, entries, bodies, after, upto, coming):
+            case e.Record(group, origin, entries, bodies, after, upto, coming, lost):
                 for entry in entries:
                     check_path(entry.path)
                     if entry.origin != origin:
                         raise EntryError(f"an entry of {entry.origin} came in the journal of {origin}")
                 to_land = await self._ledger_thread.do(
-                    self._ledger.record, group, entries, left_of=(origin, after, upto)
+                    self._ledger.record, group, entries, left_of=(origin, after, upto), lost=lost
                 )
                 reach(Point.RECORDED)
                 if group in self._recorded:

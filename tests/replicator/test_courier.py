@@ -82,6 +82,20 @@ def files(count: int, size: int) -> tuple[list[Change], dict[bytes, bytes]]:
     return changes, {blake3(content).digest(): content for content in contents}
 
 
+async def test_what_was_lost_is_said_by_itself(tmp_path: Path) -> None:
+    changes, _ = files(2, 8)
+    async with office(tmp_path, changes, {}) as (made, nyc, _sgp):
+        made.ledger.record(GROUP, (), left_of=("ams", 2, 7), lost=True)
+        made.ledger.journal(GROUP, [wrote(b"after", b"it")])
+        made.ask(0, 8, "nyc")
+        await until(lambda: seqs(nyc) == [1, 2, 8], "all of it")
+        assert [(*message.stretch(), message.lost) for message in heard(nyc)] == [
+            (0, 2, False),
+            (2, 7, True),
+            (7, 8, False),
+        ]
+
+
 async def test_bodies_follow_in_frames_that_fit(tmp_path: Path) -> None:
     changes, bodies = files(60, 100_000)
     async with office(tmp_path, changes, bodies) as (made, nyc, sgp):

@@ -250,6 +250,22 @@ def test_what_is_superseded_counts_as_landed_once_something_newer_has(ledger: Le
     again.close()
 
 
+def test_a_stretch_that_was_lost_is_passed_over_and_kept_in_mind(ledger: Ledger) -> None:
+    ledger.record(GROUP, [file_entry(b"a", b"1", seq=1, lamport=1)])
+    ledger.mark(GROUP, "nyc", 1, 9, b"d/")
+    assert ledger.record(GROUP, (), left_of=("nyc", 1, 9), lost=True) == ()
+    assert ledger.detailed()[GROUP]["nyc"] == 9
+    assert ledger.marks(GROUP) == ()
+    ledger.record(GROUP, [file_entry(b"b", b"2", seq=10, lamport=2)])
+    ledger.record(GROUP, (), left_of=("nyc", 10, 12), lost=True)
+    ledger.close()
+    again = Ledger.open(ledger.path, member=ledger.member, groups=(GROUP,))
+    assert [again.lost_beyond(GROUP, "nyc", seq) for seq in (0, 8, 9, 12)] == [(1, 9), (1, 9), (10, 12), None]
+    assert again.lost_beyond(GROUP, "sgp", 0) is None
+    assert gaps(again, "nyc") == [1, 10]
+    again.close()
+
+
 def test_a_change_made_here_is_newer_than_all_that_waited(ledger: Ledger) -> None:
     one = file_entry(b"a", b"1", seq=1, lamport=1)
     ledger.record(GROUP, [one, file_entry(b"a", b"2", seq=2, lamport=2, parent=one.version)])

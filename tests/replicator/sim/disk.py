@@ -1,6 +1,7 @@
 """What a simulated member keeps over a crash: its ledger and its tree, as small as they can be and still be true."""
 
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -9,7 +10,7 @@ from pyroaring import BitMap
 
 from anycastle.replicator.entry import NO_VERSION, Entry, Kind, Version
 from anycastle.replicator.feed import common_folder
-from anycastle.replicator.message import LandedUpto, Mark, Vectors
+from anycastle.replicator.message import Entries, LandedUpto, Mark, Vectors
 from tests.replicator.sim.checker import Violation
 
 GROUP = "g"
@@ -26,6 +27,8 @@ class Disk:
     heads: dict[str, int] = field(default_factory=dict)
     """How far each journal was recorded: what was compacted is gone from `journals`, and counts."""
     marks: list[Mark] = field(default_factory=list)
+    lost: dict[str, set[tuple[int, int]]] = field(default_factory=dict)
+    """Stretches of which nobody ever got the entries."""
     fenced: dict[str, int] = field(default_factory=dict)
     newest: dict[bytes, Entry] = field(default_factory=dict)
     local: dict[bytes, tuple[Version, bytes | None]] = field(default_factory=dict)
@@ -131,8 +134,21 @@ class Disk:
         ]
         return max(found, key=lambda entry: entry.version, default=None)
 
-    def record(self, entries: tuple[Entry, ...], after: int, upto: int, origin: str) -> None:
+    def messages(self, origin: str, after: int, upto: int) -> Iterator[Entries]:
+        """As `Courier`: what there is of a stretch; what was lost is said by itself."""
+        for start, end in sorted(self.lost.get(origin, ())):
+            if after < end and start < upto:
+                if after < start:
+                    yield Entries(GROUP, origin, self.stretch(origin, after, start), after=after, upto=start)
+                yield Entries(GROUP, origin, (), after=max(after, start), upto=min(upto, end), lost=True)
+                after = min(upto, end)
+        if after < upto:
+            yield Entries(GROUP, origin, self.stretch(origin, after, upto), after=after, upto=upto)
+
+    def record(self, entries: tuple[Entry, ...], after: int, upto: int, origin: str, *, lost: bool = False) -> None:
         """All that is left of `after` < seq ≤ `upto`."""
+        if lost:
+            self.lost.setdefault(origin, set()).add((after, upto))
         for entry in entries:
             here = self.journals.get(origin, {}).get(entry.seq)
             if here is not None and here != entry:

@@ -13,7 +13,6 @@ from anycastle.replicator import gate
 from anycastle.replicator.acquaintance import Acquaintance
 from anycastle.replicator.controller import Controller
 from anycastle.replicator.entry import NO_VERSION, Entry, Kind, Version
-from anycastle.replicator.message import Entries
 from anycastle.replicator.settings import Isolated
 from anycastle.replicator.stable import passed
 from tests.replicator.sim.checker import Violation
@@ -157,9 +156,7 @@ class Member:
                 self.world.send(self.name, command.member, command.message)
             case e.SendEntries():
                 upto = min(command.upto, self.disk.head(command.origin))
-                left = self.disk.stretch(command.origin, command.after, upto)
-                if command.after < upto:
-                    message = Entries(GROUP, command.origin, left, after=command.after, upto=upto)
+                for message in self.disk.messages(command.origin, command.after, upto):
                     self.world.send(self.name, command.member, message)
             case e.Record():
                 self.durably(self._record, command)
@@ -184,7 +181,7 @@ class Member:
         self._work.append((do, args))
         if not self._working:
             self._working = True
-            self.later(self.world.disk_delay(), self._work_off)
+            self.later(self.world.disk_delay(self.name), self._work_off)
 
     def _work_off(self) -> None:
         """A group commit: all that waits by now."""
@@ -194,7 +191,9 @@ class Member:
             do(*args)
 
     def _record(self, command: e.Record) -> None:
-        self.disk.record(command.entries, command.after, command.upto, command.origin)
+        self.disk.record(command.entries, command.after, command.upto, command.origin, lost=command.lost)
+        if command.lost and command.origin == self.name:
+            self.world.passed_over(self.name, command.after, command.upto)
         self.feed(e.Recorded(GROUP, command.origin, self.disk.head(command.origin)))
         self._after_change()
 

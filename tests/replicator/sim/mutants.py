@@ -15,6 +15,7 @@ from anycastle.replicator import controller, fence, gate
 from anycastle.replicator import event as e
 from anycastle.replicator.acquaintance import Acquaintance
 from anycastle.replicator.coarse import Marks
+from anycastle.replicator.intake import Intake
 from anycastle.replicator.memory import Memory
 from anycastle.replicator.pursuit import Pursuit
 from anycastle.replicator.stable import Stable
@@ -144,8 +145,12 @@ def _unheard(pursuit: Any, *, now: float) -> frozenset[str]:
     return frozenset().union(*pursuit._rosters)
 
 
-def _any_answer(memory: Any, member: str, sent: float, recorded: Any, *, votes: bool) -> None:
-    _answered(memory, member, sent, recorded, votes=True)
+def _any_answer(memory: Any, member: str, sent: float, recorded: Any, **said: Any) -> None:
+    _answered(memory, member, sent, recorded, **{**said, "votes": True})
+
+
+def _durable_only(intake: Any, journal: Any) -> tuple[int, int]:
+    return intake.detailed.get(journal), intake.recorded.get(journal)
 
 
 def _disowned_later(acquaintance: Any, *args: Any, **kwargs: Any) -> None:
@@ -242,6 +247,17 @@ MUTANTS = {
         "lost", "an ack counts for a term after its giver was heard", ((Pursuit, "_heard", _unheard),)
     ),
     "lost_numbers_at_once": Mutant("lost", "no numbering before all others were heard", member=_NumbersAtOnce),
+    "lost_is_no_stranger": Mutant(
+        "lost",
+        "who knew another ledger says so till nothing is missing",
+        ((Acquaintance, "_missing", lambda *_: False),),
+    ),
+    "lost_is_waited_for": Mutant(
+        "lost", "what nobody has of the own journal is passed over", ((Memory, "lost", lambda *_: {}),)
+    ),
+    "lost_may_turn_up": Mutant(
+        "lost", "what is on its way to a disk is not lost", ((Intake, "may_hold", _durable_only),)
+    ),
     "disowned_votes": Mutant(
         "put back", "who is disowned has forgotten at once", ((Acquaintance, "__init__", _disowned_later),)
     ),

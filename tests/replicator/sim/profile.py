@@ -60,8 +60,8 @@ class Profile:
     """Sites that must have landed a write before its success is told."""
     destroyed_at: float = 0.0
     """When one site is destroyed for ever; 0 for never."""
-    taken_out: bool = False
-    """The site that was destroyed is taken out of the roster, as an operator would; else it just stays away."""
+    afterwards: str = "away"
+    """What becomes of it: it just stays `away`, is `taken out` of the roster, or `replaced` by an empty machine."""
 
 
 def calm(members: int, **changes: object) -> Profile:
@@ -108,15 +108,15 @@ def draw(seed: int, members: int, *, roster_change: bool = False, joint: bool = 
 def draw_destruction(seed: int, members: int) -> Profile:
     """A world for a seed in which success waits for two copies, and one site is destroyed."""
     rng = random.Random(f"destruction {seed} {members}")
-    taken_out = rng.random() < 0.5
+    afterwards = rng.choice(("away", "taken out", "replaced"))
     profile = draw(seed, members)
     return replace(
         profile,
         copies=2,
         destroyed_at=rng.uniform(4.0, 25.0),
-        taken_out=taken_out,
+        afterwards=afterwards,
         # Who lost its ledger numbers nothing before it heard of all the others in the roster.
-        lost_share=profile.lost_share if taken_out else 0.0,
+        lost_share=0.0 if afterwards == "away" else profile.lost_share,
     )
 
 

@@ -39,6 +39,10 @@ class World:
         self.healed = False
         self.lost = 0
         """Ledgers."""
+        self.lost_entries = 0
+        """Of which others had heard by coarse marks, and that nobody had in detail when the ledger was lost."""
+        self._once: dict[str, dict[int, Entry]] = {}
+        """What members announced before they lost their ledgers."""
         self.compacted = 0
         """Entries."""
         self.operated = True
@@ -111,7 +115,8 @@ class World:
 
     # Delays.
 
-    def disk_delay(self) -> float:
+    def disk_delay(self, member: str) -> float:
+        """Scenarios have their own ideas, here too."""
         return self._random.uniform(0.0005, self.profile.disk_seconds)
 
     def landing_delay(self) -> float:
@@ -279,20 +284,24 @@ class World:
         """The ledger of a member that is down: gone, or an older one."""
         member = self.members[name]
         self.tell(name, "loses its ledger" if backup is None else "gets an older ledger back")
+        self._once.setdefault(name, {}).update(member.disk.journals.get(name, {}))
         member.disk = member.disk.put_back(backup)
         self.lost += 1
 
+    def passed_over(self, name: str, after: int, upto: int) -> None:
+        """Nobody has these entries of the member's journal, and it goes on behind them."""
+        gone = [entry for seq, entry in self._once.get(name, {}).items() if after < seq <= upto]
+        self.tell(name, f"has lost {[entry.version for entry in gone]}")
+        self.lost_entries += len(gone)
+        self.checker.lost({entry.version for entry in gone}, copies=self.profile.copies)
+
     def _may_lose(self, name: str) -> bool:
-        """Nobody can keep what was lost by a majority at once, nor what others know by coarse marks alone.
+        """Nobody can keep what was lost by a majority at once.
 
         And what an application changed after the last entry gives way to that entry, which nobody may have yet.
         """
         disks = {other: member.disk for other, member in self.members.items()}
         forgot = {other for other, disk in disks.items() if disk.get("forgot")} | {name, self.destroyed}
-        for origin in disks:
-            held = max((disk.head(origin) for other, disk in disks.items() if other not in forgot), default=0)
-            if held < disks[origin].head(origin):
-                return False
         few = all(len(forgot & roster) < majority(roster) for roster in self.members[name].rosters)
         return few and not self.members[name].dirty()
 
@@ -361,21 +370,26 @@ class World:
             self.at(self._random.uniform(0.0, 0.1), self._destroy, site)
 
     def _may_destroy(self, name: str) -> bool:
-        """If others know of it by coarse marks only, those entries would be nowhere."""
+        """If others know of it by coarse marks only, those entries are nowhere, until there is another in its place."""
         others = [member.disk for other, member in self.members.items() if other != name]
         held = max(disk.head(name) for disk in others)
         marked = any(disk.recorded()[GROUP].get(name, 0) > held for disk in others)
-        return not marked and not any(disk.get("forgot") for disk in others)
+        may = not marked or self.profile.afterwards == "replaced"
+        return may and not any(disk.get("forgot") for disk in others)
 
     def _destroy(self, name: str) -> None:
         if self.destroyed or not self._may_destroy(name):
             return
         self.tell(name, "is destroyed")
-        self.members[name].crash()
-        self.members[name].disk = Disk(name)
-        old = self.rosters.pop(name)[0]
         self.destroyed = name
-        if self.profile.taken_out:
+        self.members[name].crash()
+        self.members[name].disk.files = {}
+        self.lose(name)
+        if self.profile.afterwards == "replaced":
+            self.at(self._random.uniform(1.0, 5.0), self._boot, name, True)
+            return
+        old = self.rosters.pop(name)[0]
+        if self.profile.afterwards == "taken out":
             new = old - {name}
             last = dict.fromkeys(sorted(new), (new,))
             self._steps = (Step(dict.fromkeys(last, (new, old))), Step(last, after_current=tuple(last)))
