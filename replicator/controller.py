@@ -29,7 +29,7 @@ ORIGINS_MAX = 256
 """Journals per group: every member there ever was."""
 NAME_CHARACTERS_MAX = 64
 MARK_ENTRIES_MAX = 100_000_000
-"""A coarse mark that jumps further is garbled: it would never be filled."""
+"""A coarse mark, or a stretch that was lost, that jumps further is garbled: it would never be filled."""
 OUTSTANDING_SECONDS_MAX = 3600.0
 """No lease is that long."""
 RECORDING_SECONDS_MAX = 30.0
@@ -468,6 +468,9 @@ class Controller:
         after, upto = message.stretch()
         if not (self._recordable(journal) and 0 <= after < upto and (message.upto or message.whole())):
             self.ignored["entries of no such journal"] += 1
+            return
+        if message.lost and upto - after > MARK_ENTRIES_MAX:
+            self.ignored["too much said to be lost"] += 1
             return
         whole = message.lost or message.whole(self._detailed.get(journal))
         if not whole and not self._may_skip(message.group):

@@ -201,6 +201,8 @@ class Ledger(LedgerReading):
                     step.opened.append((entry.origin, entry.seq))
                     waiting[entry.path] = entry
             if left_of is not None:
+                if left_of[2] > SEQ_MAX:
+                    raise EntryError(f"a stretch of {group}/{left_of[0]} up to {left_of[2]} cannot be")
                 step.reached(*left_of, self._progress.detailed(group, left_of[0]))
                 if lost:
                     name, after, upto = left_of
@@ -228,7 +230,8 @@ class Ledger(LedgerReading):
                 place.set_local(db, grp, self._store.word(entry.origin), entry, fingerprint, pending=pending)
                 if known.pending and not pending:
                     step.closed.append((entry.origin, entry.seq))
-                step.landed(db, grp, entry.path, entry.version)
+                if known.overtaken:
+                    step.landed(db, grp, entry.path, entry.version)
             self._finish(db, grp, step, after_commit)
             after_commit.append(lambda: self._known.forget(group, [entry.path for entry, _ in items]))
 

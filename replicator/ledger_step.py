@@ -50,7 +50,8 @@ class Step:
         """As `landed`, of a path that waited for something, and no longer does."""
         if known is not None and known.pending:
             self.closed.append((known.newest.origin, known.newest.seq))
-            self.landed(db, grp, known.newest.path, version)
+            if known.overtaken:
+                self.landed(db, grp, known.newest.path, version)
 
     def tell(self, progress: Progress) -> None:
         for origin in {*self.detailed, *(origin for origin, _ in self.opened + self.closed)}:

@@ -19,14 +19,17 @@ _encoder = msgspec.msgpack.Encoder()
 KEY_COLUMNS = "ino, ctime_ns, mtime_ns, size, disk_kind, mode, uid, gid"
 LOCAL_COLUMNS = f"local_lamport, local_origin, local_kind, digest, {KEY_COLUMNS}"
 
-_READ = """
-SELECT p.origin, p.pending, n.body, l.body
+_HAS_OVERTAKEN = "EXISTS (SELECT 1 FROM overtaken o WHERE o.grp = p.grp AND o.path = p.path)"
+
+_READ = f"""
+SELECT p.origin, p.pending, {_HAS_OVERTAKEN}, n.body, l.body
 FROM place p JOIN entry n ON n.grp = p.grp AND n.origin = p.origin AND n.seq = p.seq
 LEFT JOIN entry l ON l.grp = p.grp AND l.origin = p.local_origin AND l.seq = p.local_seq
 WHERE p.grp = ? AND p.path = ?"""
 
-_STANDING = """
-SELECT origin, seq, lamport, pending, local_lamport, local_origin FROM place WHERE grp = ? AND path = ?"""
+_STANDING = f"""
+SELECT origin, seq, lamport, pending, {_HAS_OVERTAKEN}, local_lamport, local_origin FROM place p
+WHERE grp = ? AND path = ?"""
 
 _BY_VERSION = """
 SELECT e.origin, e.body FROM entry e JOIN word w ON w.id = e.origin WHERE e.grp = ? AND w.text = ? AND e.lamport = ?"""
@@ -96,6 +99,8 @@ class Place:
     origin: int
     """The number that stands for the newest entry's origin."""
     pending: bool
+    overtaken: bool
+    """Others were superseded while the path waited."""
     newest: Entry
     local: Entry | None
 
@@ -108,6 +113,7 @@ class Standing:
     seq: int
     lamport: int
     pending: bool
+    overtaken: bool
     local_lamport: int | None
     local_origin: int | None
 
@@ -124,19 +130,19 @@ def read(db: apsw.Connection, grp: int, path: bytes) -> Place | None:
     row = db.execute(_READ, (grp, path)).fetchone()
     if row is None:
         return None
-    origin, pending, newest_body, local_body = row
+    origin, pending, overtaken, newest_body, local_body = row
     newest = decode(newest_body)
     same = local_body is not None and local_body == newest_body
     local = newest if same else None if local_body is None else decode(local_body)
-    return Place(origin, bool(pending), newest, local)
+    return Place(origin, bool(pending), bool(overtaken), newest, local)
 
 
 def standing(db: apsw.Connection, grp: int, path: bytes) -> Standing | None:
     row = db.execute(_STANDING, (grp, path)).fetchone()
     if row is None:
         return None
-    origin, seq, lamport, pending, *local = row
-    return Standing(origin, seq, lamport, bool(pending), *local)
+    origin, seq, lamport, pending, overtaken, *local = row
+    return Standing(origin, seq, lamport, bool(pending), bool(overtaken), *local)
 
 
 def by_version(db: apsw.Connection, grp: int, version: Version) -> tuple[int, Entry] | None:

@@ -335,6 +335,8 @@ def test_a_stretch_that_was_lost_is_recorded_and_nothing_was_missed() -> None:
     assert not one.outdated("g")
     assert sent(one.step(e.Recorded("g", "nyc", 5), now=QUIET), m.Ack)[0][1].detailed == 5
     assert one.uncovered("g", b"a") is None
+    assert not _records(hear(one, "nyc", m.Entries("g", "nyc", (), after=5, upto=5 + 10**9, lost=True)))
+    assert one.ignored["too much said to be lost"] == 1
 
 
 def test_what_is_on_its_way_to_the_disk_is_told_to_who_may_have_lost_it() -> None:

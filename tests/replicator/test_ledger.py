@@ -17,7 +17,7 @@ from pyroaring import BitMap
 
 from anycastle.replicator.entry import NO_VERSION, Entry, EntryError, Kind, Version
 from anycastle.replicator.ledger import Ledger
-from anycastle.replicator.ledger_step import LAMPORT_MAX
+from anycastle.replicator.ledger_step import LAMPORT_MAX, SEQ_MAX
 from anycastle.replicator.message import Mark
 from anycastle.replicator.observation import Change, Conflict, makes_the_same
 from anycastle.replicator.schema import LedgerError, LedgerHole
@@ -262,6 +262,8 @@ def test_a_stretch_that_was_lost_is_passed_over_and_kept_in_mind(ledger: Ledger)
     again = Ledger.open(ledger.path, member=ledger.member, groups=(GROUP,))
     assert [again.lost_beyond(GROUP, "nyc", seq) for seq in (0, 8, 9, 12)] == [(1, 9), (1, 9), (10, 12), None]
     assert again.lost_beyond(GROUP, "sgp", 0) is None
+    with pytest.raises(EntryError, match="cannot be"):
+        again.record(GROUP, (), left_of=("nyc", 12, SEQ_MAX + 1), lost=True)
     assert gaps(again, "nyc") == [1, 10]
     again.close()
 
