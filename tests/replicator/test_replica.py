@@ -113,6 +113,32 @@ async def test_copies_are_waited_for(tmp_path: Path) -> None:
         assert other.has_landed("film") or third.has_landed("film")
 
 
+async def test_what_was_overwritten_before_it_landed_is_no_copy(tmp_path: Path) -> None:
+    """The one site that had the older bytes has the newer ones now: if it burned down, neither would be anywhere."""
+    async with cluster(tmp_path, THREE, copies=2) as (one, other, third):
+        honest = one.links._bodies
+        one.links._bodies = withhold(tmp_path)  # type: ignore[assignment]
+        (one.root / "film").write_bytes(BIG)
+        async with asyncio.TaskGroup() as tasks:
+            fence = tasks.create_task(one.fence())
+            await until(lambda: one.replica.controller.fenced(GROUP, "ams") == 1, "fenced")
+            (one.root / "film").write_bytes(BIG[::-1])
+            for each in (other, third):
+                await until(lambda each=each: each.ledger.detailed()[GROUP].get("ams") == 2, "superseded there")
+                told = each.ledger.landed_upto(GROUP)["ams"]
+                await until(
+                    lambda each=each, told=told: (
+                        one.replica.controller.peer_landed(each.name, GROUP).get("ams") == told
+                    ),
+                    "and told",
+                )
+            assert one.content.copies(1) == 1
+            assert not fence.done()
+            one.links._bodies = honest
+        assert fence.result() is None
+        assert other.has_landed("film") or third.has_landed("film")
+
+
 async def test_copies_that_cannot_be_had_are_told(tmp_path: Path) -> None:
     async with cluster(tmp_path, THREE, copies=3, fence_timeout_seconds=3.0) as (one, _other, third):
         await third.stop()
