@@ -146,6 +146,10 @@ class Controller:
         """Why this member cannot vouch for the group; the empty string when it is current."""
         return self._currency.reason(group, now=now)
 
+    def currency_until(self, group: str, *, now: float) -> float:
+        """When currency lapses unless renewed; not after `now` when it has."""
+        return self._currency.until(group, now=now)
+
     def fenced(self, group: str, origin: str) -> int:
         return self._fenced.get((group, origin))
 

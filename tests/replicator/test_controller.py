@@ -104,8 +104,7 @@ def test_one_message_makes_every_group_current_and_no_group_waits_for_another() 
         e.CurrencyMoved("g", "1 of 2 votes needed: nyc knows more: sgp 0 of 1000; sgp does not know the group"),
         e.CurrencyMoved("h", ""),
     ]
-    assert not one.currency("h", now=QUIET + 3.0 * 0.98 - 0.001)
-    assert one.currency("h", now=QUIET + 3.0 * 0.98)
+    assert one.currency_until("h", now=QUIET) == QUIET + 3.0 * 0.98
     assert one.currency("other", now=QUIET) == "does not know the group"
     lapsed = one.step(e.Tick(), now=QUIET + 2.95)
     assert e.CurrencyMoved("h", "1 of 2 votes needed: nyc gave no lease; sgp gave no lease") in lapsed
