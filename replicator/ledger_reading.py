@@ -11,13 +11,14 @@ import msgspec
 from anycastle.replicator import place
 from anycastle.replicator.entry import Entry, Kind, Version
 from anycastle.replicator.known_paths import KnownPaths
-from anycastle.replicator.ledger_step import ANCESTORS_MAX
 from anycastle.replicator.message import LandedUpto, Mark, Vectors
 from anycastle.replicator.observation import Conflict, Fingerprint, Key, Local, from_key
 from anycastle.replicator.progress import Progress
 from anycastle.replicator.schema import LedgerError
 from anycastle.replicator.store import PAGE_ROWS, Row, Store
 
+ANCESTORS_MAX = 10_000
+"""Steps up a parent chain; beyond them an older version is held not to be an ancestor (a kept copy too many)."""
 _lost_decoder = msgspec.msgpack.Decoder(list[tuple[int, int]])
 _conflict_decoder = msgspec.msgpack.Decoder(Conflict)
 

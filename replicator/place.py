@@ -31,9 +31,6 @@ _STANDING = f"""
 SELECT origin, seq, lamport, pending, {_HAS_OVERTAKEN}, local_lamport, local_origin FROM place p
 WHERE grp = ? AND path = ?"""
 
-_BY_VERSION = """
-SELECT e.origin, e.body FROM entry e JOIN word w ON w.id = e.origin WHERE e.grp = ? AND w.text = ? AND e.lamport = ?"""
-
 _WANTED_BELOW = "SELECT 1 FROM place WHERE grp = ? AND path > ? AND path < ? AND kind <> ? LIMIT 1"
 
 _ADD_ENTRY = "INSERT INTO entry(grp, origin, seq, lamport, wall, path, body) VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -86,6 +83,10 @@ _OVERTAKE = "INSERT OR IGNORE INTO overtaken(grp, path, origin, seq, lamport) VA
 _OVERTAKEN = """
 SELECT w.text, o.origin, o.seq, o.lamport FROM overtaken o JOIN word w ON w.id = o.origin
 WHERE o.grp = ? AND o.path = ?"""
+
+_OVERTAKEN_ENTRIES = """
+SELECT e.origin, e.body FROM overtaken o JOIN entry e ON e.grp = o.grp AND e.origin = o.origin AND e.seq = o.seq
+WHERE o.grp = ? AND o.path = ? ORDER BY e.lamport DESC"""
 
 _FORGET_OVERTAKEN = "DELETE FROM overtaken WHERE grp = ? AND path = ? AND origin = ? AND seq = ?"
 
@@ -145,12 +146,6 @@ def standing(db: apsw.Connection, grp: int, path: bytes) -> Standing | None:
     return Standing(origin, seq, lamport, bool(pending), bool(overtaken), *local)
 
 
-def by_version(db: apsw.Connection, grp: int, version: Version) -> tuple[int, Entry] | None:
-    """An entry, and the number that stands for its origin."""
-    row = db.execute(_BY_VERSION, (grp, version.origin, version.lamport)).fetchone()
-    return None if row is None else (row[0], decode(row[1]))
-
-
 def is_wanted_below(db: apsw.Connection, grp: int, folder: bytes) -> bool:
     """The newest entry of something in a folder is not its deletion."""
     return db.execute(_WANTED_BELOW, (grp, folder + b"/", folder + b"0", int(Kind.ABSENT))).fetchone() is not None
@@ -175,6 +170,12 @@ def set_local(
 def overtake(db: apsw.Connection, grp: int, path: bytes, origin: int, seq: int, lamport: int) -> None:
     """An entry is superseded before it landed, and so is what waits at its path."""
     db.execute(_OVERTAKE, (grp, path, origin, seq, lamport))
+
+
+def overtaken(db: apsw.Connection, grp: int, path: bytes) -> list[tuple[int, Entry]]:
+    """What was superseded while a path waited, the newest first, each with the number that stands for its origin."""
+    rows: list[Row] = db.execute(_OVERTAKEN_ENTRIES, (grp, path)).fetchall()
+    return [(origin, decode(body)) for origin, body in rows]
 
 
 def caught_up(db: apsw.Connection, grp: int, path: bytes, landed: Version) -> list[tuple[str, int]]:

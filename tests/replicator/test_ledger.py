@@ -85,6 +85,19 @@ def test_what_landed_before_a_crash_is_not_announced_over_what_replaced_it(ledge
     assert ledger.is_ancestor(GROUP, local.version, third)
 
 
+def test_what_landed_before_a_crash_does_not_win_over_a_version_of_another_line(ledger: Ledger) -> None:
+    """Two sites wrote at once, so neither version is an ancestor of the other."""
+    lost = file_entry(b"a", b"1", seq=1, lamport=1)
+    won = file_entry(b"a", b"2", origin="sgp", seq=1, lamport=2)
+    ledger.record(GROUP, [lost])
+    ledger.record(GROUP, [won])
+    assert ledger.journal(GROUP, [as_landed(lost)]) == ()
+    local = ledger.local(GROUP, b"a")
+    assert local is not None
+    assert local.version == lost.version
+    assert unlanded(ledger) == [won]
+
+
 def test_a_delete_that_landed_before_a_crash_does_not_come_back_either(ledger: Ledger) -> None:
     first = file_entry(b"a", b"1", seq=1, lamport=1)
     gone = msgspec.structs.replace(delete_entry(b"a", seq=2, lamport=2), parent=first.version)
