@@ -16,7 +16,7 @@ from pathlib import Path
 from anycastle.clock import SystemClock
 from anycastle.replicator import pki
 from anycastle.replicator.ledger import Ledger
-from anycastle.replicator.message import PROTOCOL, Hello
+from anycastle.replicator.message import OLDEST, PROTOCOL, Hello
 from anycastle.replicator.peer import Links
 from anycastle.replicator.replica import Replica
 from anycastle.replicator.settings import GroupSettings, Lease, LinkSettings, ReplicaSettings, Tls
@@ -40,7 +40,7 @@ async def serve(folder: Path, name: str, root: Path, addresses: dict[str, tuple[
         undo.callback(replica.close)
         links = Links(
             _link_settings(folder, name, addresses),
-            Hello(name, PROTOCOL, ledger.incarnation, NAMES, ()),
+            Hello(name, OLDEST, ledger.incarnation, NAMES, (), newest=PROTOCOL),
             compatible=lambda hello: "",
             on_event=replica.feed,
             bodies=replica.body,

@@ -75,6 +75,7 @@ class Announcer:
         self._nameserver_reason = "not heard of yet"
         self._state = State(freeze=freeze)
         self._closing = False
+        self._sorted: tuple[frozenset[str], tuple[str, ...]] = (frozenset(), ())
         self.announcements = 0
         self.withdrawals = 0
 
@@ -143,6 +144,13 @@ class Announcer:
     def announced(self) -> frozenset[str]:
         """For `SiteView.announced`: prefixes acknowledged on at least one session that is up."""
         return self.speaker.announced()
+
+    def announced_in_order(self) -> tuple[str, ...]:
+        """The same, sorted once for each time that it changes."""
+        announced = self.announced()
+        if announced is not self._sorted[0]:
+            self._sorted = announced, tuple(sorted(announced))
+        return self._sorted[1]
 
     def status(self) -> tuple[PeerStatus, ...]:
         return self.speaker.status()

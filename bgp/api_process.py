@@ -61,10 +61,7 @@ class ApiProcess:
     async def close(self, *, withdraw: bool = True) -> None:
         """Withdraws, waits for the acknowledgements (bounded); `run` returns. ExaBGP goes on."""
         if withdraw and self._running:
-            self.conversation.set_routes(())
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(CLOSE_SECONDS):
-                    await self.conversation.settle()
+            await self.conversation.withdraw_all(within_seconds=CLOSE_SECONDS)
         self._stop.set()
         if self._running:
             await self._ended.wait()

@@ -94,6 +94,13 @@ class Conversation:
         """Every session that is up has acknowledged (or refused) everything wanted."""
         return self._order is None and not self._reconciler.busy()
 
+    async def withdraw_all(self, *, within_seconds: float) -> None:
+        """Returns when nothing is announced any more, as far as ExaBGP says in time."""
+        self.set_routes(())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_seconds):
+                await self.settle()
+
     async def settle(self) -> None:
         """Returns when `settled` and, as far as ExaBGP's habits go, sent."""
         while not self.settled():

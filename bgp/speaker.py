@@ -6,7 +6,6 @@ away.
 """
 
 import asyncio
-import contextlib
 import logging
 import socket
 import sys
@@ -111,10 +110,7 @@ class Speaker:
     async def close(self, *, withdraw: bool = True) -> None:
         """Withdraws everything and waits for the acknowledgements, then ends ExaBGP and `run`. Bounded in time."""
         if withdraw and self._running:
-            self.set_routes(())
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(CLOSE_SECONDS):
-                    await self.conversation.settle()
+            await self.conversation.withdraw_all(within_seconds=CLOSE_SECONDS)
         self._stop.set()
         if self._running:
             await self._ended.wait()

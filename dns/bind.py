@@ -2,7 +2,8 @@
 
 Law: all or none. A bind without SO_REUSEPORT comes first, because one with it would quietly share the port with
 somebody else's server, and each would get a part of the queries. Only whole addresses are bound, never a wildcard: an
-answer must leave from the address that was asked (RFC 2181 section 4).
+answer must leave from the address that was asked (RFC 2181 section 4). Sockets of the process before are used as they
+are, all of them: what waits in one would be lost with it.
 """
 
 import contextlib
@@ -10,7 +11,7 @@ import ipaddress
 import os
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from anycastle.dns.errors import DnsError
@@ -21,11 +22,21 @@ UDP_QUEUE_BYTES = 1 << 20
 third of it); `net.core.rmem_max` may grant less. It is all that limits how old a query is when it is answered, so it is
 not larger: whoever answers 10,000 a second is at most 0.25 s behind, and resolvers ask again after 0.4 to 0.8 s."""
 EPHEMERAL_TRIES_MAX = 16
+_KINDS = (socket.SOCK_DGRAM, socket.SOCK_STREAM)
 
 # Linux: what the kernel says of a socket's memory; absent from the socket module.
 _SO_MEMINFO, _MEMINFO, _MEMINFO_DROPS = 55, struct.Struct("=9I"), 8
 # Linux: never fragment, and never believe an ICMP message about the path (RFC 9715); absent from the socket module.
 _IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PMTUDISC_OMIT = 10, 23, 5
+
+
+Inherited = Callable[[socket.SocketKind, tuple[str, int]], tuple[socket.socket, ...]]
+"""(kind, address) -> the sockets of the process before on that address, which are ours from then on."""
+
+
+def none_inherited(kind: socket.SocketKind, address: tuple[str, int]) -> tuple[socket.socket, ...]:
+    """There was no process before."""
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,22 +57,34 @@ class WorkerSockets:
 
 
 def bind_all(
-    listen: Sequence[tuple[str, int]], workers: int
+    listen: Sequence[tuple[str, int]], workers: int, inherited: Inherited = none_inherited
 ) -> tuple[tuple[tuple[str, int], ...], tuple[WorkerSockets, ...]]:
     """The addresses with their real ports (0 chooses one), and the sockets of each worker. Raises DnsError."""
     for address, port in listen:
         _check_address(address, port)
-    addresses = tuple((address, _probe(address, port)) for address, port in listen)
     with contextlib.ExitStack() as undo:
-        opened = tuple(
-            WorkerSockets(
-                tuple(undo.enter_context(_open(*pair, socket.SOCK_DGRAM)) for pair in addresses),
-                tuple(undo.enter_context(_open(*pair, socket.SOCK_STREAM)) for pair in addresses),
-            )
-            for _ in range(workers)
+        kept = [[[undo.enter_context(each) for each in inherited(kind, pair)] for kind in _KINDS] for pair in listen]
+        addresses = tuple(
+            pair if all(found) else (pair[0], _probe(*pair)) for pair, found in zip(listen, kept, strict=True)
         )
+        for pair, found in zip(addresses, kept, strict=True):
+            for kind, sockets in zip(_KINDS, found, strict=True):
+                sockets += [undo.enter_context(_open(*pair, kind)) for _ in range(len(sockets), workers)]
         undo.pop_all()
-    return addresses, opened
+    return addresses, tuple(
+        WorkerSockets(*(tuple(each for found in kept for each in found[kind][number::workers]) for kind in (0, 1)))
+        for number in range(workers)
+    )
+
+
+def check_free(listen: Sequence[tuple[str, int]]) -> None:
+    """They are bound when there is something to answer; a port that is taken must show before anything starts.
+
+    Raises DnsError.
+    """
+    _, sockets = bind_all(listen, 1)
+    for each in sockets:
+        each.close()
 
 
 def _check_address(address: str, port: int) -> None:

@@ -24,7 +24,7 @@ from anycastle.dns.view_change import difference
 from anycastle.health.view import View
 
 STOP_SECONDS_MAX = 2.0
-"""A worker ends as soon as its control socket closes; one that does not is killed."""
+"""A worker whose control socket closes answers what it was asked and ends; one that does not is killed."""
 READ_BYTES = 65536
 BEAT_SECONDS = 1.0
 CONTROL_SILENCE_SECONDS_MAX = 5.0
@@ -222,7 +222,7 @@ class WorkerLink:
             self._control.close()
             self._control = None
 
-    async def stop(self) -> None:
+    async def stop(self, seconds_max: float = STOP_SECONDS_MAX) -> None:
         """Ends the process, by force if it must be. May be called twice."""
         self.hang_up()
         self._retired.update({name: count for name, count in self._counters.items() if name not in _GAUGES})
@@ -231,7 +231,7 @@ class WorkerLink:
         if process is None:
             return
         try:
-            async with asyncio.timeout(STOP_SECONDS_MAX):
+            async with asyncio.timeout(seconds_max):
                 await process.wait()
         except TimeoutError:
             process.kill()

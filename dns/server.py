@@ -2,7 +2,8 @@
 
 Law: everything is bound before anything is started, and a failed start leaves nothing behind. The sockets belong to
 the control process, so queries that come while a worker is restarted wait in the kernel. `publish` never waits: a slow
-worker gets the newest view when it is ready for one, not all of them.
+worker gets the newest view when it is ready for one, not all of them. Workers outlive `run`: they answer from what they
+last knew until `close`, which is how the next process takes over the very same sockets without losing a query.
 
     start -> run (supervises, until cancelled) -> close
 """
@@ -11,12 +12,13 @@ import asyncio
 import contextlib
 import logging
 import pickle
+import socket
 from collections import Counter
 
 from anycastle.clock import Clock
-from anycastle.dns.bind import WorkerSockets, bind_all
+from anycastle.dns.bind import Inherited, WorkerSockets, bind_all, none_inherited
 from anycastle.dns.errors import DnsError
-from anycastle.dns.link import WorkerLink
+from anycastle.dns.link import STOP_SECONDS_MAX, WorkerLink
 from anycastle.dns.notify import Notifier
 from anycastle.dns.settings import DnsSettings
 from anycastle.dns.tables import Tables
@@ -37,8 +39,9 @@ _log = logging.getLogger("anycastle.dns.server")
 class DnsServer:
     """UDP and TCP on all addresses of the settings."""
 
-    def __init__(self, settings: DnsSettings, *, clock: Clock) -> None:
+    def __init__(self, settings: DnsSettings, *, clock: Clock, inherited: Inherited = none_inherited) -> None:
         self._settings = settings
+        self._inherited = inherited
         self._clock = clock
         self._addresses: tuple[tuple[str, int], ...] = ()
         self._sockets: tuple[WorkerSockets, ...] = ()
@@ -53,9 +56,14 @@ class DnsServer:
         """What is really listened on, in the order of the settings; empty before `start`."""
         return self._addresses
 
+    @property
+    def sockets(self) -> tuple[socket.socket, ...]:
+        """All that is listened on, for the process that comes after; empty before `start`."""
+        return tuple(sock for each in self._sockets for sock in (*each.udp, *each.tcp))
+
     async def start(self, tables: Tables, view: View) -> None:
         """Binds, starts the workers, and returns when all of them answer. Raises DnsError with nothing left behind."""
-        self._addresses, self._sockets = bind_all(self._settings.listen, self._settings.workers)
+        self._addresses, self._sockets = bind_all(self._settings.listen, self._settings.workers, self._inherited)
         self._links = tuple(
             WorkerLink(number, sockets, self._settings, clock=self._clock)
             for number, sockets in enumerate(self._sockets)
@@ -139,12 +147,15 @@ class DnsServer:
             with contextlib.suppress(OSError):  # out of processes or memory: tried again after the next pause
                 await link.start()
 
-    async def close(self) -> None:
-        """Ends the workers and gives the ports back. May be called twice."""
+    async def close(self, *, seconds_max: float = STOP_SECONDS_MAX) -> None:
+        """Ends the workers, once they have answered, and gives the ports back. May be called twice.
+
+        `seconds_max` is for clients over TCP that are slow, or in the middle of a transfer.
+        """
         for link in self._links:
             link.hang_up()
         for link in self._links:
-            await link.stop()
+            await link.stop(seconds_max)
         for sockets in self._sockets:
             sockets.close()
         self._links = ()

@@ -3,7 +3,8 @@
 Law: a read is not a message: prefixes may arrive in pieces, queries in bunches. Every connection has a deadline that
 only a complete query moves, so neither a slow writer nor a slow reader holds one for long. A new connection takes the
 place of the longest idle one (section 6.2.3): of the same client when that has as many as one may have, so that
-nobody can push all others out; else of anybody.
+nobody can push all others out; else of anybody. At the end nobody is let in, each connection gets the answers to
+what it has asked and then hears that there will be no more, and one that asks nothing for a moment is closed.
 """
 
 import select
@@ -19,6 +20,9 @@ QUERY_BYTES_MAX = 4096
 READ_BYTES = 16384
 ACCEPTS_MAX = 32
 """Connections accepted in one go, so that UDP gets its turn."""
+LEAVE_SECONDS = 0.5
+"""At the end: for the query of a connection that asks nothing, and then for the client to close its side. Closed
+with something unread, a connection would be reset, and answers on their way lost with it."""
 STREAM_BYTES = 64 * 1024
 """Messages of a transfer made in one go, so that other clients get their turn."""
 
@@ -33,7 +37,7 @@ AnswerTcp = Callable[[bytes, bytes], bytes | Iterator[bytes] | None]
 
 
 class _Connection:
-    __slots__ = ("client", "deadline", "ended", "mask", "received", "socket", "source", "stream", "unsent")
+    __slots__ = ("client", "deadline", "ended", "left", "mask", "received", "socket", "source", "stream", "unsent")
 
     def __init__(self, sock: socket.socket, source: bytes, deadline: float) -> None:
         self.socket = sock
@@ -45,6 +49,8 @@ class _Connection:
         self.stream: Iterator[bytes] | None = None
         """The rest of a transfer: goes out before the next query is looked at."""
         self.ended = False
+        self.left = False
+        """The client has been told that no more answers come; what it still sends is thrown away."""
         self.mask = select.EPOLLIN
 
 
@@ -69,6 +75,7 @@ class Streams:
         self._connections: dict[int, _Connection] = {}
         """By descriptor, the earliest deadline first."""
         self._clients: Counter[bytes] = Counter()
+        self._leaving = False
 
     def listen(self, listener: socket.socket) -> None:
         self._listeners[listener.fileno()] = listener
@@ -98,6 +105,17 @@ class Streams:
     def count(self) -> int:
         return len(self._connections)
 
+    def leave(self, now: float) -> None:
+        """Let nobody in any more; `count` is 0 when all connections have ended, and `close_idle` sees to it."""
+        self._leaving = True
+        self._idle_seconds = LEAVE_SECONDS
+        for listener in self._listeners.values():
+            self._poller.unregister(listener)  # closing is not enough where another process has it too
+            listener.close()
+        self._listeners.clear()
+        for connection in self._connections.values():
+            connection.deadline = min(connection.deadline, now + LEAVE_SECONDS)
+
     def close(self) -> None:
         for connection in list(self._connections.values()):
             self._close(connection)
@@ -125,16 +143,25 @@ class Streams:
     def _serve(self, connection: _Connection, now: float) -> None:
         if connection.mask & select.EPOLLIN:
             self._receive(connection)
+        if connection.left:
+            connection.received.clear()
+            if connection.ended:
+                self._close(connection)
+            return
+        answered = False
+        self._send(connection)  # first: what is received and had no room for its answer may have it now
         while self._answer_received(connection, now):
+            answered = True
             self._send(connection)
             if connection.unsent or connection.stream is not None:
                 break
-        else:
-            self._send(connection)
         going = bool(connection.unsent) or connection.stream is not None
         if connection.ended and not going:
             self._close(connection)
             return
+        if self._leaving and not going and not connection.received and (answered or connection.mask & select.EPOLLOUT):
+            connection.left = True
+            connection.socket.shutdown(socket.SHUT_WR)
         full = connection.stream is not None or len(connection.unsent) >= ANSWERS_BYTES_MAX
         mask = (0 if connection.ended or full else select.EPOLLIN) | (select.EPOLLOUT if going else 0)
         if mask != connection.mask:

@@ -208,11 +208,6 @@ def labels_of(name: bytes) -> tuple[bytes, ...]:
     return tuple(labels)
 
 
-def name_of(labels: tuple[bytes, ...]) -> bytes:
-    """The inverse of `labels_of`."""
-    return b"".join(bytes((len(label),)) + label for label in labels) + b"\0"
-
-
 def parent_of(name: bytes) -> bytes:
     """A wire name without its first label; the root has no parent and must not be asked."""
     return name[name[0] + 1 :]

@@ -1,8 +1,9 @@
 """One DNS worker process: `python -m anycastle.dns.worker CONTROL_DESCRIPTOR`, started by `anycastle.dns.server` only.
 
 Law: one thread, one loop, nothing waits. Nothing is read from the DNS sockets before there are tables and a view, so
-early queries wait in the kernel instead of getting an answer from unknown health. The process ends when its control
-socket does: no worker outlives its control process. Its clock is CLOCK_BOOTTIME too, so times in a view are valid here.
+early queries wait in the kernel instead of getting an answer from unknown health. When its control socket ends, it
+lets go of the DNS sockets at once (the next worker may be reading the same ones), answers what it was asked over TCP,
+and ends: none outlives its control process for longer. Its clock is CLOCK_BOOTTIME too, so times in a view are valid.
 """
 
 import logging
@@ -33,6 +34,8 @@ from anycastle.dns.view_change import ViewChange, applied, difference, without_i
 from anycastle.health.view import View
 
 REPORT_SECONDS = 1.0
+LEAVE_SECONDS_MAX = 10.0
+"""For zone transfers and slow readers when the control process has gone; it may have ended us before."""
 CONTROL_READ_BYTES = 1 << 20
 FAULT_LOG_SECONDS = 10.0
 """At most one logged packet in this time: whoever found a packet that makes us fail will send more of it."""
@@ -56,6 +59,7 @@ class Worker:
         self._poller.register(control, select.EPOLLIN)
         self._unsent = b""
         self._open = True
+        self._leave_by = 0.0
         self._setup: Setup | None = None
         self._tables: Tables | None = None
         self._tables_taken = 0
@@ -78,8 +82,8 @@ class Worker:
         self._fault_logged_at = float("-inf")
 
     def run(self) -> None:
-        """Until the control process closes its end."""
-        while self._open:
+        """Until the control process closes its end, and then for what has been asked already."""
+        while self._open or self._leaving():
             events = self._poller.poll(WAIT_SECONDS_MAX)
             self._now = self._clock.now()
             self._wall = self._clock.wall()
@@ -87,9 +91,10 @@ class Worker:
                 self._ready(descriptor)
             if self._streams is not None and self._now >= self._tidy_at:
                 self._tidy_at = self._now + TIDY_SECONDS
-                self._heed_silence()
                 self._streams.close_idle(self._now)
-                self._report()
+                if self._open:
+                    self._heed_silence()
+                    self._report()
         self._close()
 
     def _ready(self, descriptor: int) -> None:
@@ -192,7 +197,7 @@ class Worker:
         except OSError:
             data = b""
         if not data:
-            self._open = False
+            self._leave()
             return
         self._heard_at = self._now
         self._heed_silence()
@@ -297,18 +302,33 @@ class Worker:
             except BlockingIOError:
                 return
             except OSError:
-                self._open = False
+                self._leave()
 
     def _collect(self) -> None:
         """What the short way counted."""
         if self._path is not None:
             self._path.collect(self._counters)
 
+    def _leave(self) -> None:
+        """Each datagram that was received has been answered; those that were not are another worker's, or nobody's."""
+        if not self._open:
+            return
+        self._open = False
+        self._poller.unregister(self._control)
+        self._leave_by = self._now + LEAVE_SECONDS_MAX
+        for udp in self._udp.values():
+            self._poller.unregister(udp)  # closing is not enough where another process has it too
+            udp.close()
+        self._udp.clear()
+        if self._streams is not None:
+            self._streams.leave(self._now)
+
+    def _leaving(self) -> bool:
+        return self._streams is not None and self._streams.count() > 0 and self._now < self._leave_by
+
     def _close(self) -> None:
         if self._streams is not None:
             self._streams.close()
-        for udp in self._udp.values():
-            udp.close()
         self._control.close()
         self._poller.close()
 

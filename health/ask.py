@@ -79,6 +79,14 @@ def place(found: dict[str, str]) -> Place:
     return Place(group, path.encode("utf-8", "surrogateescape"))
 
 
+def site(found: dict[str, str]) -> str:
+    """Empty when it is not said."""
+    text = found.get("site")
+    if text is not None and not WORD.fullmatch(text):
+        raise AskError(f"site is {text[:100]!a}: expected a site's name")
+    return text or ""
+
+
 def name(found: dict[str, str]) -> str:
     text = found.get("name", "").strip().rstrip(".").lower()
     if not text or len(text) > NAME_CHARACTERS_MAX or not text.isascii() or not text.isprintable() or " " in text:

@@ -19,11 +19,15 @@ from anycastle.health import ask
 from anycastle.health.access import Access, Caller
 from anycastle.health.ask import Address
 from anycastle.health.audit import SHOWN_MAX, Audit
+from anycastle.health.event import Event
 from anycastle.health.metrics import CONTENT_TYPE, Exporter
 from anycastle.health.openapi import PATH as OPENAPI_PATH
 from anycastle.health.openapi import document
 from anycastle.health.report import ConflictReport, Snapshot
+from anycastle.health.series import POINTS_MAX, HistoryReport
 from anycastle.health.settings import Scope
+from anycastle.health.timeline import SHOWN_MAX as TIMELINE_MAX
+from anycastle.health.view import show_path
 
 EVENT_PAUSE_SECONDS = 0.25
 """At most four pictures a second: faster is unreadable."""
@@ -37,12 +41,11 @@ MAP_NETWORKS_MAX = 1000
 """On one page of the map, which is made at once: about 20 ms of the process that also replicates."""
 
 PAGE = Path(__file__).parent / "page"
+PAGE_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 PAGE_FILES = {
-    "/": ("index.html", "text/html"),
-    "/dashboard.js": ("dashboard.js", "text/javascript"),
-    "/map.js": ("map.js", "text/javascript"),
-    "/style.css": ("style.css", "text/css"),
-    "/icon.svg": ("icon.svg", "image/svg+xml"),
+    "/" if file.name == "index.html" else f"/{file.name}": (file.name, PAGE_TYPES[file.suffix])
+    for file in sorted(PAGE.iterdir())
+    if file.suffix in PAGE_TYPES
 }
 
 SECURITY_HEADERS = {
@@ -80,6 +83,14 @@ class DashboardPorts(Protocol):
         """All of them, the newest first."""
         ...
 
+    def series(self, points: int) -> HistoryReport:
+        """The newest so many points of each series of the last hour."""
+        ...
+
+    async def timeline(self, site: str, place: str, name: str, limit: int) -> list[Event]:
+        """What happened, the newest first; `place` is the beginning of a GROUP:PATH. What is empty excludes nothing."""
+        ...
+
     async def wait(self, group: str, path: bytes, sites: tuple[str, ...], timeout_seconds: float) -> Json:
         """Until landed at the sites (empty: all); must return by itself when the time is over."""
         ...
@@ -111,6 +122,10 @@ class DashboardPorts(Protocol):
         ...
 
     async def reload(self) -> Json: ...
+
+    async def restart(self) -> Json:
+        """Returns when another process is about to take over."""
+        ...
 
     def scrub(self, group: str | None) -> Json:
         """Begin to read all files of a group again (None: of all groups); how far it is, as `scrubbing`."""
@@ -144,6 +159,8 @@ def make_app(ports: DashboardPorts, *, access: Access, audit: Audit, page: bool 
         "/api/v1/plan": dashboard.plan,
         "/api/v1/lag": dashboard.lag,
         "/api/v1/conflicts": dashboard.conflicts,
+        "/api/v1/series": dashboard.series,
+        "/api/v1/timeline": dashboard.timeline,
         "/api/v1/where": dashboard.where,
         "/api/v1/explain": dashboard.explain,
         "/api/v1/map": dashboard.map,
@@ -162,6 +179,7 @@ def make_app(ports: DashboardPorts, *, access: Access, audit: Audit, page: bool 
         "thaw": (Scope.ROUTES, dashboard.thaw),
         "accept": (Scope.ROUTES, dashboard.accept),
         "reload": (Scope.ADMIN, dashboard.reload),
+        "restart": (Scope.ADMIN, dashboard.restart),
         "scrub": (Scope.ADMIN, dashboard.scrub),
         "resync": (Scope.ADMIN, dashboard.resync),
         "conflict": (Scope.ADMIN, dashboard.conflict),
@@ -252,6 +270,17 @@ class _Dashboard:
         ask.parameters(request)
         return _json({"conflicts": self._ports.conflicts()})
 
+    async def series(self, request: web.Request) -> web.Response:
+        ask.parameters(request)
+        return _json(self._ports.series(POINTS_MAX))
+
+    async def timeline(self, request: web.Request) -> web.Response:
+        found = ask.parameters(request, "site", "path", "name", "limit")
+        limit, name = ask.page_limit(found, TIMELINE_MAX), ask.name(found) if "name" in found else ""
+        place = ask.place(found) if "path" in found else None
+        told = f"{place.group}:{show_path(place.path)}" if place is not None else ""
+        return _json({"events": await self._ports.timeline(ask.site(found), told, name, limit)})
+
     async def where(self, request: web.Request) -> web.Response:
         place = ask.place(ask.parameters(request, "path"))
         return _json(await self._ports.where(place.group, place.path))
@@ -280,7 +309,10 @@ class _Dashboard:
             return _json(await self._ports.wait(place.group, place.path, ask.sites(found), ask.seconds(found)))
 
     async def events(self, request: web.Request) -> web.StreamResponse:
-        """Server-sent events: the whole picture on each change, the reader's browser reconnects by itself."""
+        """Server-sent events: the whole picture on each change, and each new point of the series.
+
+        The reader's browser reconnects by itself, and then asks for the series anew.
+        """
         ask.parameters(request)
         with self._long_request():
             response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
@@ -293,12 +325,16 @@ class _Dashboard:
 
     async def _send_pictures(self, response: web.StreamResponse) -> None:
         """One now, then one for each change or long silence; returns when the reader is too slow."""
+        point = 0
         while True:
-            status = self._ports.status()
-            event = b"id: %d\nevent: status\ndata: %b\n\n" % (status.generation, msgspec.json.encode(status))
+            status, newest = self._ports.status(), self._ports.series(1)
+            events = b"id: %d\nevent: status\ndata: %b\n\n" % (status.generation, msgspec.json.encode(status))
+            if newest.number != point:
+                point = newest.number
+                events += b"event: point\ndata: %b\n\n" % msgspec.json.encode(newest)
             try:
                 async with asyncio.timeout(EVENT_WRITE_SECONDS_MAX):
-                    await response.write(event)
+                    await response.write(events)
             except TimeoutError:
                 return
             await asyncio.sleep(EVENT_PAUSE_SECONDS)
@@ -334,6 +370,9 @@ class _Dashboard:
 
     async def reload(self, request: web.Request) -> web.Response:
         return _json(await self._ports.reload())
+
+    async def restart(self, request: web.Request) -> web.Response:
+        return _json(await self._ports.restart())
 
     async def scrub(self, request: web.Request) -> web.Response:
         return _json(self._ports.scrub(ask.scrub_order(await request.read()).group))

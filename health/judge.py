@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import msgspec
 
 from anycastle.errors import AnycastleError
-from anycastle.health.observe import Observation, Observer, Result
+from anycastle.health.observe import Observation, Observer, Result, Watched
 from anycastle.health.settings import HealthSettings
 from anycastle.health.view import Health
 
@@ -83,6 +83,10 @@ class Judge:
     def observations(self, *, now: float) -> tuple[Observation, ...]:
         """This member's own words, for the others."""
         return tuple(self._observer.observation(site, now=now) for site in self._settings.sites)
+
+    def watched(self, *, now: float) -> tuple[Watched, ...]:
+        """This member's own probes."""
+        return self._observer.watched(now=now)
 
     def gated(self, *, now: float) -> dict[str, str]:
         """Group -> why this member's own site may have no users for it; groups of which it has all are left out."""

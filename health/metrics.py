@@ -29,7 +29,7 @@ UNITS = (
         "records",
         "requests",
     ),
-    *("routes", "seconds", "serial", "total"),
+    *("routes", "seconds", "serial", "total", "version"),
 )
 NAME = re.compile(rf"anycastle_({'|'.join(PARTS)})_[a-z0-9]+(_[a-z0-9]+)*_({'|'.join(UNITS)})")
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -119,6 +119,9 @@ def _replicator(snapshot: Snapshot) -> Iterator[Metric]:
     )
     up = [((link.peer,), float(link.state == "up")) for link in snapshot.links]
     yield _gauge("replicator_link_up_bool", "The link to the member works.", ("peer",), up)
+    spoken = [((link.peer,), float(link.protocol)) for link in snapshot.links]
+    text = "Version of the protocol on the link; 0 without one."
+    yield _gauge("replicator_link_protocol_version", text, ("peer",), spoken)
     queued = [((link.peer,), float(link.queued_bytes)) for link in snapshot.links]
     yield _gauge("replicator_link_queued_bytes", "Waiting to be sent to the member.", ("peer",), queued)
 

@@ -79,6 +79,15 @@ def pause_seconds(probe: Probe, streak: Streak, *, stretch: float) -> float:
     return probe.interval_seconds * (1.0 + probe.jitter * stretch) * (DOUBT if doubt else 1.0)
 
 
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """One probe, and what its rounds come to."""
+
+    probe: Probe
+    streak: Streak
+    overdue_seconds: float
+
+
 class Observer:
     """The streaks of all probes of one member."""
 
@@ -117,6 +126,13 @@ class Observer:
         health, reason = _site_health(mine)
         age_seconds = max((_overdue_seconds(probe, streak, now) for probe, streak in mine), default=0.0)
         return Observation(self.member, site, health, reason, age_seconds)
+
+    def watched(self, *, now: float) -> tuple[Watched, ...]:
+        """Every probe, by site and name."""
+        return tuple(
+            Watched(self._probes[key], streak, _overdue_seconds(self._probes[key], streak, now))
+            for key, streak in sorted(self._streaks.items(), key=lambda one: one[0])
+        )
 
     def missing(self, required: Iterable[str], *, age_max_seconds: float, now: float) -> str:
         """Why a group that requires these probes of the own site may have no users there; empty when it may."""

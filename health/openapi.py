@@ -19,6 +19,7 @@ from anycastle.health.ask import (
     ScrubOrder,
 )
 from anycastle.health.audit import Change
+from anycastle.health.event import Event
 from anycastle.health.report import (
     ConflictReport,
     FlightReport,
@@ -28,14 +29,16 @@ from anycastle.health.report import (
     SiteReport,
     Snapshot,
 )
+from anycastle.health.series import HistoryReport
 from anycastle.health.settings import Scope
 
 PATH = "/api/openapi.json"
-VERSION = "1.0"
+VERSION = "1.1"
 """Of the API, whose paths begin with /api/v1: the second number grows with what is added."""
 _NAME = {"type": "string", "pattern": r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,254}$"}
 _TYPES = (
     *(Snapshot, SiteReport, SessionReport, HoldReport, GroupReport, FlightReport, ConflictReport, Change),
+    *(Event, HistoryReport),
     *(DrainOrder, FreezeOrder, ScrubOrder, GroupOrder, ConflictOrder),
 )
 _REFUSALS = {
@@ -86,15 +89,21 @@ _BOOL: Schema = {"type": "boolean"}
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 _ANY: Schema = {"type": "object"}
 _MEMBER = {"member": _TEXT}
+_GROUP_PATH: Schema = {
+    "type": "string",
+    "pattern": r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,254}:",
+    "examples": ["blogs:alice/photo.jpg"],
+}
 _PLACE = _parameter(
     "path",
-    {"type": "string", "pattern": r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,254}:", "examples": ["blogs:alice/photo.jpg"]},
+    _GROUP_PATH,
     "GROUP:PATH; the path's bytes are percent-encoded and need not be UTF-8.",
     required=True,
 )
+_DNS_NAME_SCHEMA: Schema = {"type": "string", "pattern": r"^[!-\-/-~][!-~]{0,200}$"}
 _DNS_NAME = _parameter(
     "name",
-    {"type": "string", "pattern": r"^[!-\-/-~][!-~]{0,200}$"},
+    _DNS_NAME_SCHEMA,
     "A DNS name, as in www.example.com.",
     required=True,
 )
@@ -131,6 +140,24 @@ _READING = (
         path="/api/v1/conflicts",
         summary="Paths edited at two sites at once, and where the loser is kept; the newest first.",
         answer=_object(conflicts=_many(ConflictReport)),
+    ),
+    _Operation(
+        path="/api/v1/series",
+        summary="Lag, fence latency, queries and errors of the last hour, as far as the member runs.",
+        answer=_ref(HistoryReport),
+    ),
+    _Operation(
+        path="/api/v1/timeline",
+        summary="What happened, over restarts, the newest first; of a site, of a path, or of a steered name.",
+        answer=_object(events=_many(Event)),
+        parameters=(
+            _parameter("site", _NAME, "Of this site or witness only."),
+            _parameter("path", _GROUP_PATH, "GROUP:PATH or its beginning: what happened to it, above it and below it."),
+            _parameter(
+                "name", _DNS_NAME_SCHEMA, "A steered name: its content, and what moved its users. Not with `path`."
+            ),
+            _limit(1000),
+        ),
     ),
     _Operation(
         path="/api/v1/where",
@@ -175,7 +202,8 @@ _READING = (
     ),
     _Operation(
         path="/api/v1/events",
-        summary="Server-sent events: a Snapshot as the data of each event `status`, on every change; it never ends.",
+        summary="Server-sent events without end: on every change `status`, a Snapshot; every five seconds `point`, a "
+        "HistoryReport of one point.",
         answer=_TEXT,
         content="text/event-stream",
     ),
@@ -216,6 +244,13 @@ _CHANGING = tuple(
         ("thaw", Scope.ROUTES, None, "Take a freeze back.", _object(frozen=_BOOL, reason=_TEXT)),
         ("accept", Scope.ROUTES, None, "Let happen what is refused as too many changes.", _object(accepted=_TEXT)),
         ("reload", Scope.ADMIN, None, "Read zones, names and geography anew, all or nothing.", _ANY),
+        (
+            "restart",
+            Scope.ADMIN,
+            None,
+            "Another process takes over; answers when it is about to, with its id and ours.",
+            _object(**{"from": _COUNT, "to": _COUNT}),
+        ),
         ("resync", Scope.ADMIN, GroupOrder, "Compare what this member holds with what the others have.", _ANY),
         ("conflict", Scope.ADMIN, ConflictOrder, "Show or settle a conflict.", _ANY),
         ("scrub", Scope.ADMIN, ScrubOrder, "Begin to read all files of a group again.", _object(groups=_ANY)),

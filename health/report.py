@@ -10,11 +10,13 @@ from typing import TypeVar
 
 import msgspec
 
+from anycastle.health.event import Event
 from anycastle.health.view import View, show_path, withheld
 
 FLIGHTS_MAX = 200
 CONFLICTS_MAX = 200
 DECISIONS_MAX = 100
+PROBES_MAX = 200
 PENDING_MAX = 20
 """Each list is sent whole on every change, so these are what a person can read, not what there is."""
 
@@ -60,6 +62,8 @@ class LinkReport(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     since_seconds: float
     queued_bytes: int = 0
+    protocol: int = 0
+    """The version that is spoken on it; 0 when it is not up."""
 
 
 class RouteReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -176,14 +180,20 @@ class HostReport(msgspec.Struct, frozen=True, kw_only=True):
     refused: int
 
 
-class DecisionReport(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of the live tail."""
+class ProbeReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One probe that this member makes."""
 
-    wall: float
-    """Seconds since the epoch."""
-    part: str
-    """`dns`, `bgp`, `replicator`, `health` or `app`."""
-    text: str
+    site: str
+    name: str
+    health: str
+    """`up`, `down` or `unknown`: what its last results come to."""
+    reason: str
+    warning: str
+    """What an operator should see to, though it is healthy."""
+    gates: bool
+    """It says nothing of the site's health, and keeps users from the groups that require it."""
+    overdue_seconds: float
+    """For how long a result has been late; 0.0 while it reports in time."""
 
 
 class GroupAtSite(msgspec.Struct, frozen=True, kw_only=True):
@@ -244,8 +254,13 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """The newest first."""
     conflicts_total: int
     drains: tuple[DrainReport, ...]
-    decisions: tuple[DecisionReport, ...]
-    """The newest first."""
+    decisions: tuple[Event, ...]
+    """What was thought of sites since the start, landings too; the newest first."""
+    events_total: int = 0
+    """Of the timeline, since the start: whoever shows it asks anew when this moves."""
+    probes: tuple[ProbeReport, ...] = ()
+    """Those that this member makes."""
+    probes_total: int = 0
     counters: dict[str, dict[str, int]]
     levels: dict[str, dict[str, int]] = {}
     zones: tuple[ZoneReport, ...] = ()
@@ -256,6 +271,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """The oldest first; each stands among the notes too."""
     notes: tuple[str, ...] = ()
     """What an operator should know or do, in sentences."""
+    process: int = 0
+    """The member's id on its machine; another one after a restart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,6 +281,7 @@ class Facts:
 
     cluster: str
     version: str
+    process: int
     generation: int
     wall: float
     started: float
@@ -282,7 +300,9 @@ class Facts:
     hosts: Sequence[HostReport] = ()
     troubles: Sequence[TroubleReport] = ()
     notes: Sequence[str] = ()
-    decisions: Iterable[DecisionReport] = ()
+    decisions: Iterable[Event] = ()
+    events_total: int = 0
+    probes: Sequence[ProbeReport] = ()
     counters: dict[str, dict[str, int]] = field(default_factory=dict)
     """Part (`dns`, `bgp`, `replicator`, `edge`, `health`) -> what was counted, in words joined by `_` -> how often."""
     levels: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -311,11 +331,15 @@ def report(view: View, facts: Facts, *, now: float) -> Snapshot:
         conflicts_total=len(facts.conflicts),
         drains=tuple(facts.drains),
         decisions=_newest(facts.decisions, DECISIONS_MAX, lambda decision: decision.wall),
+        events_total=facts.events_total,
+        probes=tuple(facts.probes[:PROBES_MAX]),
+        probes_total=len(facts.probes),
         counters=facts.counters,
         levels=facts.levels,
         zones=tuple(facts.zones),
         hosts=tuple(facts.hosts),
         troubles=tuple(facts.troubles),
+        process=facts.process,
         notes=(*facts.notes, *(trouble.text for trouble in facts.troubles)),
     )
 

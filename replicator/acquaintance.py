@@ -6,7 +6,8 @@ remember the last life that they met of each other one, durably, and while they 
 Law: a member whose ledger does not stem from the life that another one remembers, or holds less than that one was told,
 would repeat sequence numbers, and does not know what it promised. The moment it finds out it has forgotten (`Memory`),
 over restarts too, and the two do not talk until an operator says so (`anycastle resync`). A ledger that is new says it
-by itself.
+by itself; whoever remembers another one tells it so at each meeting, until it says that it holds all again: else, after
+a break, it would take itself for the first that anybody met.
 """
 
 import contextlib
@@ -55,6 +56,8 @@ class Acquaintance:
         self._knows = {
             other: int.from_bytes(found) for other in others if (found := ledger.get(f"life.{other}")) is not None
         }
+        self._missed = {other for other in others if ledger.get(f"missed.{other}")}
+        """Others that came with another ledger, and lack something still."""
         if ledger.get("forgot") == DISOWNED:
             self.disowned = _words("others")
 
@@ -69,6 +72,7 @@ class Acquaintance:
             hello,
             lives=self._ledger.lives,
             knows=dict(self._knows),
+            missed=member in self._missed,
             told=self._told(member),
             forgot=self._says_so(),
         )
@@ -80,7 +84,7 @@ class Acquaintance:
         """Why there must be no link with the member; the empty string when there may, and then it is remembered."""
         if not theirs.lives:
             return ""
-        if not self._says_so() and (self.knew_another(theirs) or self._holds_less(theirs)):
+        if not self._says_so() and (self._is_unknown(theirs) or self._holds_less(theirs)):
             if not self.disowned:
                 self.disowned = _words(theirs.member)
                 with contextlib.suppress(LedgerError):  # a full disk: whoever disowned us does so again after a restart
@@ -90,11 +94,19 @@ class Acquaintance:
         known = self._knows.get(theirs.member)
         if known is not None and known not in theirs.lives and not theirs.forgot:
             return f"its ledger is not the one that was known: expected `anycastle resync` at {theirs.member}"
-        self._remember(theirs.member, theirs.lives[-1])
+        with contextlib.suppress(LedgerError):  # a full disk: then an older life is remembered, which is no harm
+            self._remember(theirs.member, theirs.lives[-1], missed=theirs.forgot and self._missing(theirs))
         return ""
 
+    def _missing(self, theirs: Hello) -> bool:
+        known = self._knows.get(theirs.member)
+        return theirs.member in self._missed or (known is not None and known not in theirs.lives)
+
     def knew_another(self, theirs: Hello) -> bool:
-        """The member remembers a ledger of ours that is not this one."""
+        """The member remembers, or has known, a ledger of ours that is not this one."""
+        return self._is_unknown(theirs) or theirs.missed
+
+    def _is_unknown(self, theirs: Hello) -> bool:
         ours = theirs.knows.get(self._member)
         return ours is not None and ours not in self._ledger.lives
 
@@ -102,12 +114,17 @@ class Acquaintance:
         mine = self._ledger.recorded()
         return not all(covers(mine[group], seqs) for group, seqs in theirs.told.items() if group in mine)
 
-    def _remember(self, member: str, life: int) -> None:
-        if self._knows.get(member) == life:
-            return
+    def _remember(self, member: str, life: int, *, missed: bool) -> None:
+        """Raises LedgerError. That it is another one is kept before it is taken for the one that is known."""
+        new, was_missed = self._knows.get(member) != life, member in self._missed
         self._knows[member] = life
-        with contextlib.suppress(LedgerError):  # a full disk: then an older life is remembered, which is no harm
+        (self._missed.add if missed else self._missed.discard)(member)
+        if missed and not was_missed:
+            self._ledger.put(f"missed.{member}", b"1")
+        if new:
             self._ledger.put(f"life.{member}", life.to_bytes(8))
+        if was_missed and not missed:
+            self._ledger.put(f"missed.{member}", b"")
 
 
 def _words(member: str) -> str:

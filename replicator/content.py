@@ -4,10 +4,8 @@ Law: a verdict is made anew for each request, from the ledger, one `stat` and th
 """
 
 import asyncio
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
-from blake3 import blake3
 from pyroaring import BitMap
 
 from anycastle.clock import Clock
@@ -16,23 +14,25 @@ from anycastle.health.view import content_prefix
 from anycastle.replicator.as_of import AsOf
 from anycastle.replicator.controller import Controller
 from anycastle.replicator.disk import Tree, TreeError
-from anycastle.replicator.entry import PRIVATE_FOLDER, Entry, Kind
+from anycastle.replicator.entry import PRIVATE_FOLDER, Entry
 from anycastle.replicator.event import Event, FenceWanted, Journaled, LandedHere
 from anycastle.replicator.fault_point import Point, reach
 from anycastle.replicator.feed import common_folder
 from anycastle.replicator.flight import Flight
+from anycastle.replicator.following import Following
 from anycastle.replicator.gate import Forward, Refuse, Verdict, prefix_verdict, verdict, write_verdict
 from anycastle.replicator.landing import Landing
 from anycastle.replicator.ledger import Ledger
 from anycastle.replicator.ledger_thread import RETRY_SECONDS, LedgerThread
 from anycastle.replicator.merge import Lister, Merge
 from anycastle.replicator.message import LandedUpto
-from anycastle.replicator.observation import Conflict, Fingerprint
+from anycastle.replicator.observation import Conflict
 from anycastle.replicator.pull import Source
 from anycastle.replicator.room import refusal
 from anycastle.replicator.scrub import Scrub
 from anycastle.replicator.settings import GroupSettings
 from anycastle.replicator.settle import Settle
+from anycastle.replicator.stock import Stock
 from anycastle.replicator.threads import Threads
 from anycastle.replicator.trouble import WORDS, Found, by_cause
 
@@ -40,10 +40,6 @@ NOTHING_LANDED = LandedUpto(0)
 NO_GAPS = BitMap()
 NAMED_AT_ONCE = 1000
 DISK_SECONDS = 2.0
-BODY_PATHS_MAX = 16
-"""Files of one content that are tried when somebody asks for it."""
-INLINE_BYTES_MAX = 256 * 1024
-"""Larger bodies are pulled when their turn comes (design section 4)."""
 
 
 class Content:
@@ -64,6 +60,7 @@ class Content:
         ledger_thread: LedgerThread,
         feed: Callable[[Event], None],
         moved: Callable[[], None],
+        touched: Callable[[], None],
         connected: Callable[[], frozenset[str]],
         listing: Lister,
     ) -> None:
@@ -72,11 +69,14 @@ class Content:
         self.ledger = ledger
         self.controller = controller
         held = ledger.detailed().get(settings.name, {})
+        self.writing = 0
+        """Writes under way through this site's edge."""
         self.flight = Flight(sites, depth=settings.prefix_depth, heads=held)
         _check_root(settings, ledger)
         ledger.merge.leave_out(settings.name, settings.exclude)
         self.tree = Tree(settings.root, settings.exclude)
         self.tree.know_folders(lambda path: ledger.last_folder(settings.name, path))
+        self.stock = Stock(settings.name, self.tree, ledger)
         self._member = member
         self._clock = clock
         self._disk = disk
@@ -99,6 +99,7 @@ class Content:
             insist=lambda path: self.settle.insist(path),
             landed=self._landed_here,
         )
+        self.following = Following(self.landing.add)
         try:
             self.settle = Settle(
                 settings.name,
@@ -111,6 +112,7 @@ class Content:
                 landing=self.landing.landing,
                 journaled=self._journaled,
                 moved=moved,
+                touched=touched,
             )
         except BaseException:
             self.tree.close()
@@ -201,15 +203,21 @@ class Content:
             self._feed(Journaled(self.settings.name, entries[-1].seq, common_prefix(entries)))
         self._landed_here()  # Also when nothing was announced: what we found may be what was to land.
 
-    def recorded(self, entries: tuple[Entry, ...], to_land: tuple[Entry, ...], bodies: Mapping[bytes, bytes]) -> None:
-        """Others' entries are durable here."""
+    def recorded(
+        self,
+        entries: tuple[Entry, ...],
+        to_land: tuple[Entry, ...],
+        bodies: Mapping[bytes, bytes],
+        coming: tuple[bytes, ...],
+    ) -> None:
+        """Others' entries are durable here; bodies with the digests `coming` follow."""
         now = self._clock.now()
         for entry in entries:
             self.flight.add(entry, now=now)
         for site in self.flight.sites:
             if site != self._member:
                 self.peer_landed(site)
-        self.landing.add(to_land, bodies)
+        self.following.recorded(to_land, bodies, coming, now=now)
         self._landed_here()
 
     def _landed_here(self) -> None:
@@ -279,7 +287,7 @@ class Content:
             landed_here=landed_here,
             disk_as_recorded=landing or on_disk == (local.fingerprint if local else None),
             currency=currency,
-            current_sites=() if here else self._current(distance, now=now),
+            current_sites=() if here else self.current_elsewhere(distance, now=now),
             landed_sites=() if here else self.controller.landed_sites(group, newest.origin, newest.seq),
             isolated=self.settings.isolated,
             uncovered=uncovered,
@@ -290,7 +298,7 @@ class Content:
         self, path: bytes | None, prefix: bytes, as_of: AsOf, distance: tuple[str, ...], *, now: float
     ) -> Verdict:
         group = self.settings.name
-        current = self._current(distance, now=now)
+        current = self.current_elsewhere(distance, now=now)
         return prefix_verdict(
             disk_as_recorded=not as_of.unsettled() and not self._unnoticed(path),
             fenced=not as_of.unfenced(group, self.controller),
@@ -307,15 +315,18 @@ class Content:
         """Something is at a path of which nobody ever announced anything."""
         return path is not None and not self.tree.excluded(path) and self.tree.fingerprint(path) is not None
 
-    def write_verdict(self, distance: tuple[str, ...], *, now: float) -> Forward | Refuse | None:
+    def write_verdict(
+        self, distance: tuple[str, ...], unfit: Collection[str], *, now: float
+    ) -> Forward | Refuse | None:
         """Rules 6 and 7: where a write must go instead of here; None when it may be done here."""
         return write_verdict(
             member=self._member,
             writes=self.settings.writes,
             currency=self.not_current(now=now),
-            current_sites=self._current(distance, now=now),
+            current_sites=self.current_elsewhere(distance, now=now),
             uncovered=(uncovered := self.controller.uncovered_below(self.settings.name, b"")),
             detailed_sites=self._detailed(uncovered),
+            unfit=unfit,
         )
 
     def _detailed(self, uncovered: tuple[str, int] | None) -> frozenset[str]:
@@ -354,7 +365,8 @@ class Content:
                 reason = f"catching up: details of changes at {uncovered[0]} have not arrived here"
         return reason
 
-    def _current(self, distance: tuple[str, ...], *, now: float) -> tuple[str, ...]:
+    def current_elsewhere(self, distance: tuple[str, ...], *, now: float) -> tuple[str, ...]:
+        """The other sites that are current, nearest first."""
         group = self.settings.name
         return tuple(site for site in distance if not self.controller.peer_current(site, group, now=now))
 
@@ -377,7 +389,7 @@ class Content:
         """Other current sites that take writes and have landed all below the prefix up to these heads."""
         able = [
             site
-            for site in self._current(distance, now=now)
+            for site in self.current_elsewhere(distance, now=now)
             if not self.settings.writes or site in self.settings.writes
         ]
         return tuple(site for site in able if not self.flight.lacks_up_to(site, prefix, heads))
@@ -411,51 +423,6 @@ class Content:
         self.settle.look((conflict.path,))
         await self._ledger_thread.do(self.ledger.end_conflict, number)
         self._moved()
-
-    # -- bodies ---------------------------------------------------------------------------------------------------
-
-    def small_body(self, entry: Entry) -> bytes | None:
-        """The content of an entry that is small and still on the disk (checked)."""
-        if entry.kind is not Kind.FILE or not 0 < entry.size <= INLINE_BYTES_MAX:
-            return None
-        body = self._read(entry.path, entry.size)
-        return body if body is not None and blake3(body).digest() == entry.digest else None
-
-    def _read(self, path: bytes, size: int) -> bytes | None:
-        descriptor = self._opened(path)
-        if descriptor is None:
-            return None
-        with os.fdopen(descriptor, "rb") as file:
-            body = file.read(size + 1)
-        return body if len(body) == size else None
-
-    def open_body(self, digest: bytes) -> tuple[int | None, list[bytes]]:
-        """An open file with that content, or None; and the paths met on the way that are not what the ledger says.
-
-        A file that looks as it did when it landed is taken before one that only may have the content still. It may
-        change under the reader, who checks the digest.
-        """
-        changed: list[bytes] = []
-        try:
-            for path, known in self.ledger.with_digest(self.settings.name, digest, BODY_PATHS_MAX):
-                if self._looks_like(path) == known and (descriptor := self._opened(path)) is not None:
-                    return descriptor, changed
-                changed.append(path)
-        except AnycastleError:
-            pass  # the ledger cannot be read
-        return next((opened for path in changed if (opened := self._opened(path)) is not None), None), changed
-
-    def _looks_like(self, path: bytes) -> Fingerprint | None:
-        try:
-            return self.tree.fingerprint(path)
-        except AnycastleError:
-            return None
-
-    def _opened(self, path: bytes) -> int | None:
-        try:
-            return self.tree.open_body(path)
-        except (AnycastleError, OSError):
-            return None
 
 
 def _check_root(settings: GroupSettings, ledger: Ledger) -> None:

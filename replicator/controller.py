@@ -29,7 +29,7 @@ ORIGINS_MAX = 256
 """Journals per group: every member there ever was."""
 NAME_CHARACTERS_MAX = 64
 MARK_ENTRIES_MAX = 100_000_000
-"""A coarse mark that jumps further is garbled: it would never be filled."""
+"""A coarse mark, or a stretch that was lost, that jumps further is garbled: it would never be filled."""
 OUTSTANDING_SECONDS_MAX = 3600.0
 """No lease is that long."""
 RECORDING_SECONDS_MAX = 30.0
@@ -224,6 +224,8 @@ class Controller:
         return tuple(out)
 
     def _settle(self, *, now: float) -> None:
+        if self._forgot:
+            self._pass_over_lost(now=now)
         if self._forgot and self.remembers():
             self._forgot = False
             self._out.append(e.Remembered())
@@ -240,6 +242,13 @@ class Controller:
                 self._landed_news.add(group)
         if self._landed_news and now >= self._landed_due:
             self._tell_landed(self._landed_news, now=now)
+
+    def _pass_over_lost(self, *, now: float) -> None:
+        """What we announced in a former life, and nobody has: it counts as recorded, and holds nothing."""
+        for group, (after, upto) in self._memory.lost(self._detailed.snapshot()).items():
+            journal = (group, self._member)
+            if upto - after <= MARK_ENTRIES_MAX and self._intake.fresh(journal, after, upto, now=now) == after:
+                self._out.append(e.Record(*journal, (), {}, after, upto, lost=True))
 
     def _merge(self, event: e.Merging) -> None:
         self._outdated.pop(event.group, None)
@@ -348,6 +357,8 @@ class Controller:
             self._marks.detailed(journal)
         if self._recorded.raise_to(journal, upto) and self._currency.told[journal[0]]:
             self._currency.look()
+        if journal[1] == self._member:
+            self._outflow.given_back(journal[0], upto)
         for member in self._intake.durable(journal):
             self._acknowledge(member, journal, now=now)
         self._pursuit.open(journal, now=now)
@@ -383,6 +394,8 @@ class Controller:
                 self._lease_granted(member, message, now=now)
             case m.Entries():
                 self._entries(member, message, now=now)
+            case m.Bodies():
+                self.ignored["bodies of no group here"] += 1
             case m.Mark():
                 self._mark(member, message, now=now)
             case m.Ack():
@@ -408,7 +421,8 @@ class Controller:
         if not self._held_back():
             self._grants.give(member, recorded, now=now)
             term_seconds = self._lease.term_seconds
-        grant = m.LeaseGrant(request.sent, request.incarnation, recorded, self._fenced.snapshot(), term_seconds)
+        yours = {group: self._intake.may_hold((group, member)) for group in self._groups}
+        grant = m.LeaseGrant(request.sent, request.incarnation, recorded, self._fenced.snapshot(), term_seconds, yours)
         self._out.append(e.Send(member, grant))
         self._learn_fenced(request.fenced, now=now)
         self._told[member] = request.recorded
@@ -419,7 +433,8 @@ class Controller:
     def _lease_granted(self, member: str, grant: m.LeaseGrant, *, now: float) -> None:
         self._learn_fenced(grant.fenced, now=now)
         if grant.incarnation == self._incarnation and grant.sent <= now:
-            self._memory.answered(member, grant.sent, grant.recorded, votes=grant.term_seconds > 0.0)
+            votes = grant.term_seconds > 0.0
+            self._memory.answered(member, grant.sent, grant.recorded, votes=votes, yours=grant.yours)
             self._currency.look()
         if not grant.term_seconds > 0.0:
             return
@@ -458,7 +473,11 @@ class Controller:
         if not (self._recordable(journal) and 0 <= after < upto and (message.upto or message.whole())):
             self.ignored["entries of no such journal"] += 1
             return
-        if not message.whole(self._detailed.get(journal)) and not self._may_skip(message.group):
+        if message.lost and upto - after > MARK_ENTRIES_MAX:
+            self.ignored["too much said to be lost"] += 1
+            return
+        whole = message.lost or message.whole(self._detailed.get(journal))
+        if not whole and not self._may_skip(message.group):
             self._outdated[message.group] = member
             self.ignored["entries with holes"] += 1
             return
@@ -472,7 +491,9 @@ class Controller:
         self._intake.owe(journal, member, recorded=upto, detailed=upto)
         if held < upto:
             fresh = tuple(entry for entry in message.entries if entry.seq > held)
-            self._out.append(e.Record(*journal, fresh, message.bodies, held, upto))
+            self._out.append(
+                e.Record(*journal, fresh, message.bodies, held, upto, coming=message.coming, lost=message.lost)
+            )
 
     def _may_skip(self, group: str) -> bool:
         """What was compacted elsewhere cannot be missed by who compares, nor where no files are."""

@@ -7,15 +7,17 @@ dropped silently; a stretch asked for twice is sent once. Members that are at th
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+
+import msgspec
 
 from anycastle.errors import AnycastleError
 from anycastle.replicator.entry import Entry
 from anycastle.replicator.event import SendEntries
 from anycastle.replicator.ledger import Ledger
 from anycastle.replicator.link_frame import FrameError
-from anycastle.replicator.message import Entries
+from anycastle.replicator.message import BODIES_FOLLOW, Bodies, Entries
 from anycastle.replicator.peer import Links
 from anycastle.replicator.threads import Threads
 
@@ -25,6 +27,8 @@ ENTRIES_MAX = 256
 """In one message."""
 BODY_BYTES_MAX = 1024 * 1024
 """Of the bodies in one message; the frame limit is four times that."""
+ALONG_BYTES_MAX = 8 * 1024
+"""Bodies of more than that follow their entries: these then arrive whole in the first packets, whatever TCP does."""
 READ_KEPT = 16
 """Messages kept for the other members."""
 LANE_MAX = 1000
@@ -51,13 +55,17 @@ class Courier:
         *,
         threads: Threads,
         body: Callable[[Entry], bytes | None],
+        sites: Collection[str] | None = None,
     ) -> None:
-        """`body`: the small content of an entry that travels with it, if it is still here. Called in a thread."""
+        """`body`: the small content of an entry that goes along, if it is still here. Called in a thread. `sites`:
+        those of the members that want bodies; all of them by default.
+        """
         self.too_long = 0
         """Entries that do not fit in a frame; their journal is stuck."""
         self._ledger = ledger
         self._threads = threads
         self._body = body
+        self._sites = frozenset(members if sites is None else sites)
         self._lanes = {member: _Lane() for member in members}
         self._read: OrderedDict[Stretch, asyncio.Future[Entries | None]] = OrderedDict()
 
@@ -65,7 +73,8 @@ class Courier:
         """Send it soon."""
         lane = self._lanes[command.member]
         if len(lane.waiting) < LANE_MAX:
-            stretch = (command.group, command.origin, command.after, command.upto, command.bodies)
+            bodies = command.bodies and command.member in self._sites
+            stretch = (command.group, command.origin, command.after, command.upto, bodies)
             lane.waiting[stretch] = None
             lane.filled.set()
 
@@ -94,15 +103,19 @@ class Courier:
             message = await self._message((group, origin, after, min(upto, after + ENTRIES_MAX), bodies))
             if message is None:
                 return
-            while not self._send(member, message, links) and member in links.connected():  # noqa: ASYNC110 - links tell nobody
-                await asyncio.sleep(FULL_SECONDS)
+            parts = _parts(message) if links.version(member) >= BODIES_FOLLOW else (message,)
+            for part in parts:
+                while not self._send(member, part, links) and member in links.connected():  # noqa: ASYNC110 - links tell nobody
+                    await asyncio.sleep(FULL_SECONDS)
             after = message.stretch()[1]
 
-    def _send(self, member: str, message: Entries, links: Links) -> bool:
+    def _send(self, member: str, message: Entries | Bodies, links: Links) -> bool:
         """False when the link is full. What does not fit in a frame goes in halves, at last without its body."""
         try:
             return links.send(member, message)
         except FrameError as error:
+            if isinstance(message, Bodies):
+                return True  # they are pulled
             group, origin, entries = message.group, message.origin, message.entries
             after, upto = message.stretch()
             if message.bodies:
@@ -110,8 +123,9 @@ class Courier:
             if len(entries) > 1:
                 half = len(entries) // 2
                 middle = entries[half - 1].seq
-                parts = ((entries[:half], after, middle), (entries[half:], middle, upto))
-                return all(self._send(member, Entries(group, origin, p, {}, *ends), links) for p, *ends in parts)
+                first = Entries(group, origin, entries[:half], {}, after, middle)
+                second = Entries(group, origin, entries[half:], {}, middle, upto)
+                return self._send(member, first, links) and self._send(member, second, links)
             if not self.too_long:
                 log.warning("group=%s path=%r event=not-sent reason=%s", group, entries[0].path, error)
             self.too_long += 1
@@ -134,6 +148,11 @@ class Courier:
 
     def _read_message(self, stretch: Stretch) -> Entries | None:
         group, origin, after, upto, with_bodies = stretch
+        lost = self._ledger.lost_beyond(group, origin, after)
+        if lost is not None and lost[0] <= after:
+            return Entries(group, origin, (), {}, after, min(upto, lost[1]), lost=True)
+        if lost is not None:
+            upto = min(upto, lost[0])
         entries: list[Entry] = []
         bodies: dict[bytes, bytes] = {}
         left = BODY_BYTES_MAX
@@ -151,3 +170,12 @@ class Courier:
         if upto > self._ledger.detailed()[group].get(origin, 0):
             return None
         return Entries(group, origin, tuple(entries), bodies, after, upto)
+
+
+def _parts(message: Entries) -> Iterator[Entries | Bodies]:
+    """A fence waits for the entries alone."""
+    if sum(map(len, message.bodies.values())) <= ALONG_BYTES_MAX:
+        yield message
+        return
+    yield msgspec.structs.replace(message, bodies={}, coming=tuple(message.bodies))
+    yield Bodies(message.group, message.bodies)

@@ -14,8 +14,10 @@ import socket
 import ssl
 from collections.abc import Callable
 from functools import partial
+from weakref import WeakSet
 
 from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
 from multidict import CIMultiDict
 
 from anycastle.clock import Clock, SystemClock
@@ -33,9 +35,9 @@ from anycastle.replicator.edge_hosts import HostCounts
 from anycastle.replicator.edge_request import RequestFault, check, origin_form
 from anycastle.replicator.edge_target import TargetError, Targets
 from anycastle.replicator.edge_tls import LOOK_SECONDS, Certificates
-from anycastle.replicator.listen import HTTP_LOG, bind_listener, serving
+from anycastle.replicator.listen import HTTP_LOG, Inherited, bind_listener, let_leave, none_inherited, serving
 from anycastle.replicator.round_trip import OnRoundTrip, RoundTrips
-from anycastle.replicator.settings import READS, EdgeSettings, GroupSettings
+from anycastle.replicator.settings import EdgeSettings, GroupSettings
 
 log = logging.getLogger("anycastle.replicator.edge")
 
@@ -69,6 +71,7 @@ class Edge:
         on_round_trip: OnRoundTrip = lambda address, seconds: None,
         eligible: Eligible = lambda site, group, prefix: True,
         clock: Clock | None = None,
+        inherited: Inherited = none_inherited,
     ) -> None:
         """`forward` is `Links.forward`; `on_request` hears the group of each request that belongs to one;
         `on_round_trip` hears once of each connection from outside that was answered.
@@ -89,14 +92,21 @@ class Edge:
         self._access = AccessLog(settings.access_log, settings.site, self._proxies)
         self._outside = Voice(settings.site, told=settings.verdict_headers)
         self._between = Voice(settings.site, told=True)
+        self._inherited = inherited
         self._listeners: list[tuple[socket.socket, ssl.SSLContext | None]] = []
+        self._open: WeakSet[Guard] = WeakSet()
+        """Connections from outside; those whose TLS handshake is under way, too."""
         self._under_way = 0
-        self._all_done = asyncio.Event()
 
     @property
     def addresses(self) -> tuple[tuple[str, int], ...]:
         """Where it listens, after `bind`; those with TLS last."""
         return tuple(listener.getsockname()[:2] for listener, _ in self._listeners)
+
+    @property
+    def sockets(self) -> tuple[socket.socket, ...]:
+        """What it listens on, for the process that comes after."""
+        return tuple(listener for listener, _ in self._listeners)
 
     @property
     def answers(self) -> dict[str, int]:
@@ -111,6 +121,8 @@ class Edge:
             **{f"reason_{reason}": count for reason, count in self._answers.reasons.items()},
             "round_trips": self.round_trips.sampled,
             "slow_fences": self._answers.slow_fences,
+            "fences": self._answers.fences_ended,
+            "fence_microseconds": self._answers.fence_microseconds,
             "clients_turned_away": self._crowd.turned_away,
             "clients_too_slow": self._crowd.too_slow,
             "access_lines_lost": self._access.lost,
@@ -135,9 +147,10 @@ class Edge:
             return
         tls = self.certificates.server if self.certificates is not None else None
         for address in self.settings.listen:
-            self._listeners.append((bind_listener(address, "the edge", EdgeError), None))
+            self._listeners.append((bind_listener(address, "the edge", EdgeError, self._inherited), None))
         for address in self.settings.tls_listen:
-            self._listeners.append((bind_listener(address, "the edge with TLS", EdgeError), tls))
+            listener = bind_listener(address, "the edge with TLS", EdgeError, self._inherited)
+            self._listeners.append((listener, tls))
 
     def close(self) -> None:
         """Let go of ports that were taken and never served."""
@@ -172,7 +185,7 @@ class Edge:
                 self._listeners,
                 connections_max=self.settings.connections_max,
                 shutdown_seconds=SHUTDOWN_SECONDS,
-                connection=lambda: Guard(self._crowd, inner()),
+                connection=lambda: self._let_in(inner()),
                 finish=self._finish,
             )
             answers = self._answers
@@ -181,6 +194,11 @@ class Edge:
                     await self._look_at_certificates()
             finally:
                 answers.fences = None
+
+    def _let_in(self, inner: RequestHandler) -> Guard:
+        guard = Guard(self._crowd, inner)
+        self._open.add(guard)
+        return guard
 
     async def _look_at_certificates(self) -> None:
         """For ever."""
@@ -196,12 +214,9 @@ class Edge:
     async def _finish(self) -> None:
         """Answers that come now end their connections."""
         self._outside.last = True
-        self._all_done.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.settings.drain_seconds_max):
-                while self._under_way:
-                    await self._all_done.wait()
-                    self._all_done.clear()
+                await let_leave(lambda: any(guard.open for guard in self._open), lambda: self._under_way > 0)
 
     # -- from the request to its group ------------------------------------------------------------------------------
 
@@ -215,7 +230,6 @@ class Edge:
             answer = await self._from_outside(request)
         finally:
             self._under_way -= 1
-            self._all_done.set()
             if guard is not None:
                 guard.ended()
         if not answer.prepared and (self._outside.last or "Transfer-Encoding" in request.headers):
@@ -245,7 +259,11 @@ class Edge:
         """A request passed on by another member: `Links.edge_handler`. What it says of its client is believed."""
         hops = request.headers.get(HOP_HEADER) or "another member"
         raw_path = request.raw_path.removeprefix(FORWARD_PATH)
-        return await self._answer(request, raw_path, fields.end_to_end(request.headers), hops=hops)
+        self._under_way += 1
+        try:
+            return await self._answer(request, raw_path, fields.end_to_end(request.headers), hops=hops)
+        finally:
+            self._under_way -= 1
 
     async def _answer(
         self, request: web.BaseRequest, raw_path: str, headers: CIMultiDict[str], *, hops: str
@@ -282,5 +300,5 @@ class Edge:
             exchange.end_connection(answer)
         if not hops:
             refused = request.get(VERDICT) == "refuse"
-            self.hosts.count(request.headers["Host"].lower(), write=request.method not in READS, refused=refused)
+            self.hosts.count(request.headers["Host"].lower(), write=target.writes(request.method), refused=refused)
         return answer

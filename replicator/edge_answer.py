@@ -23,7 +23,7 @@ from multidict import CIMultiDict
 from anycastle.clock import Clock
 from anycastle.errors import AnycastleError
 from anycastle.replicator import edge_headers as fields
-from anycastle.replicator.edge_application import Applications
+from anycastle.replicator.edge_application import ApplicationDown, Applications
 from anycastle.replicator.edge_elsewhere import Answered, Elsewhere, ForwardCall, Unanswered
 from anycastle.replicator.edge_exchange import Exchange, NoAnswer, read_held
 from anycastle.replicator.edge_gate import Eligible, GatePort
@@ -32,7 +32,7 @@ from anycastle.replicator.edge_reason import word
 from anycastle.replicator.edge_static import open_static, send
 from anycastle.replicator.edge_tunnel import tunnel, wanted
 from anycastle.replicator.gate import Forward, Refuse, Serve
-from anycastle.replicator.settings import READS, EdgeSettings, GroupSettings
+from anycastle.replicator.settings import EdgeSettings, GroupSettings
 
 log = logging.getLogger("anycastle.replicator.edge")
 
@@ -72,6 +72,10 @@ class Answers:
         self.reasons: Counter[str] = Counter()
         """The same of those that were not simply served, with the reason in a word: `refuse_not_current`."""
         self.slow_fences = 0
+        self.fences_ended = 0
+        """Refused ones too."""
+        self.fence_microseconds = 0
+        """What these took together."""
         self._slow_told: dict[str, float] = {}
         self.websockets = 0
         """Open now."""
@@ -85,7 +89,8 @@ class Answers:
     async def answer(self, exchange: Exchange) -> web.StreamResponse:
         """Whatever it takes; what goes wrong is an answer too."""
         try:
-            return await (self._read(exchange) if exchange.request.method in READS else self._write(exchange))
+            writes = exchange.target.writes(exchange.request.method)
+            return await (self._write(exchange) if writes else self._read(exchange))
         except NoAnswer as fault:
             self.given["fault"] += 1
             self.reasons[f"fault_{fault.status}"] += 1
@@ -108,7 +113,10 @@ class Answers:
                 case Refuse():
                     return self._refuse(exchange, verdict)
                 case Serve():
-                    answer = await self._serve_file(exchange, verdict) or await self._serve(exchange, verdict)
+                    try:
+                        answer = await self._serve_file(exchange, verdict) or await self._serve(exchange, verdict)
+                    except ApplicationDown as down:
+                        return await self._instead(exchange, down, write=False)
                     if not isinstance(answer, Changed):
                         return answer
                 case _:
@@ -189,7 +197,10 @@ class Answers:
             case Refuse():
                 return self._refuse(exchange, verdict)
             case None:
-                return await self._do(exchange)
+                try:
+                    return await self._do(exchange)
+                except ApplicationDown as down:
+                    return await self._instead(exchange, down, write=True)
             case _:
                 assert_never(verdict)
 
@@ -198,10 +209,11 @@ class Answers:
         group = exchange.target.group.name
         if exchange.hops:
             await exchange.body.begin()  # a member that gave up meanwhile must find that nothing was done
-        upstream = await self.applications.ask(exchange, exchange.headers, write=True)
-        async with upstream:
-            held = await self._hold(upstream, group)
-        refusal = await self._fenced(exchange.target.group)
+        with self._gate.writing(group):
+            upstream = await self.applications.ask(exchange, exchange.headers, write=True)
+            async with upstream:
+                held = await self._hold(upstream, group)
+            refusal = await self._fenced(exchange.target.group)
         if refusal is not None:
             return self._refuse(exchange, refusal)
         self.given["write"] += 1
@@ -228,13 +240,16 @@ class Answers:
     async def _fence(self, group: GroupSettings) -> Refuse | None:
         if group.settle_seconds:
             await asyncio.sleep(group.settle_seconds)  # what the software does after its answer is fenced with it
-        slow = asyncio.get_running_loop().call_later(SLOW_FENCE_SECONDS, self._tell_slow, group.name)
+        loop = asyncio.get_running_loop()
+        began, slow = loop.time(), loop.call_later(SLOW_FENCE_SECONDS, self._tell_slow, group.name)
         try:
             return await self._gate.fence(group.name)
         except AnycastleError as error:
             return Refuse(f"the write could not be fenced: {error}", RETRY_SECONDS)
         finally:
             slow.cancel()
+            self.fences_ended += 1
+            self.fence_microseconds += round((loop.time() - began) * 1e6)
 
     def _tell_slow(self, group: str) -> None:
         self.slow_fences += 1
@@ -259,6 +274,21 @@ class Answers:
         if isinstance(answer, Unanswered):
             return self._refuse(exchange, Refuse(f"{verdict.reason}: {answer.problems}", RETRY_SECONDS))
         return answer
+
+    async def _instead(self, exchange: Exchange, down: ApplicationDown, *, write: bool) -> web.StreamResponse:
+        """Another site does what the application here was not asked for.
+
+        Not a write where writers have an order: who is the first of them is for all sites to agree on (`GatePort`).
+        Raises `down` when nobody does.
+        """
+        if exchange.hops:
+            return self._refuse(exchange, Refuse(str(down), RETRY_SECONDS))
+        group = exchange.target.group
+        if not (write and group.writes):
+            passed = await self._pass_on(exchange, Forward(self._gate.others(group.name), str(down)), write=write)
+            if not isinstance(passed, Unanswered):
+                return passed
+        raise down
 
     async def _pass_on(self, exchange: Exchange, verdict: Forward, *, write: bool) -> web.StreamResponse | Unanswered:
         """Through the first of the sites that answers; `Unanswered` when nothing was done anywhere."""

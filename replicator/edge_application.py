@@ -26,6 +26,10 @@ CONTINUE_SECONDS = 1.0
 """A server that knows nothing of 100-continue gets the body after so long (RFC 9110 section 10.1.1)."""
 
 
+class ApplicationDown(NoAnswer):
+    """Nobody listens there: nothing was asked, so another site may be."""
+
+
 class Applications:
     """One per group, on this site."""
 
@@ -46,7 +50,7 @@ class Applications:
     async def ask(
         self, exchange: Exchange, headers: CIMultiDict[str], *, write: bool, upgrade: bool = False
     ) -> aiohttp.ClientResponse:
-        """The start of the answer, whose body is the caller's to read. Raises NoAnswer."""
+        """The start of the answer, whose body is the caller's to read. Raises NoAnswer, ApplicationDown."""
         session = self._writes if write else self._reads
         assert session is not None, "Edge.run is not running"
         body, group = exchange.body, exchange.target.group.name
@@ -66,7 +70,7 @@ class Applications:
                 read_until_eof=not upgrade,
             )
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise NoAnswer(502, f"the application of {group} does not answer") from error
+            raise ApplicationDown(502, f"the application of {group} does not answer") from error
         except (aiohttp.ClientError, OSError) as error:
             if body.fault is not None:
                 raise body.fault from error

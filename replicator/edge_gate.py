@@ -1,6 +1,7 @@
 """What the edge asks of the rest of the member."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from anycastle.replicator.gate import Forward, Refuse, Serve
@@ -25,8 +26,16 @@ class GatePort(Protocol):
         """Judge a write before it reaches the application; None lets it."""
         ...
 
+    def others(self, group: str) -> tuple[str, ...]:
+        """Other sites that may answer for a group: current ones, those that users are sent to first, then nearest."""
+        ...
+
     async def before_write(self, group: str, prefix: bytes) -> Forward | Refuse | None:
         """Wait until what is known below the prefix is here, for software reads before it writes; None lets it."""
+        ...
+
+    def writing(self, group: str) -> AbstractContextManager[None]:
+        """A write is with the application, or not fenced yet: meanwhile nothing is served unasked (`edge_pass`)."""
         ...
 
     async def fence(self, group: str) -> Refuse | None:

@@ -58,6 +58,8 @@ class Guard(asyncio.Protocol):
         self._head: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
         self._busy = False
+        self.open = True
+        """Until the connection is lost; from before it is made."""
 
     def begun(self) -> None:
         """A request is whole: its fields at least."""
@@ -103,6 +105,7 @@ class Guard(asyncio.Protocol):
             self._inner.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.open = False
         _cancel(self._head)
         _cancel(self._unread)
         if self._inner is not None:

@@ -19,6 +19,7 @@ _WORDS = (
     ("not_landed", re.compile(r"not landed|^it has landed at ")),
     ("writer", re.compile(r"^writes go to ")),
     ("changing", re.compile(r"^it changed each time")),
+    ("application", re.compile(r"^the application of ")),
     ("affinity", re.compile(r"^at home there$")),
 )
 

@@ -19,7 +19,7 @@ from urllib.parse import unquote_to_bytes
 from anycastle.errors import AnycastleError
 from anycastle.health.view import content_prefix
 from anycastle.replicator.entry import EntryError, check_path
-from anycastle.replicator.settings import GroupSettings
+from anycastle.replicator.settings import READS, GroupSettings
 
 HOST_BYTES_MAX = 253
 KEPT_TARGETS, KEPT_CHARS_MAX = 8192, 256
@@ -49,6 +49,12 @@ class Target:
     """What the whole answer may depend on; see the module's text."""
     static: bool = False
     """The group's `static` patterns name it: the edge may serve the file by itself."""
+    writing: bool = False
+    """The group's `writing` patterns name it: it may change something whatever the method."""
+
+    def writes(self, method: str) -> bool:
+        """Whether such a request may change something, so that its answer is held until that is fenced."""
+        return self.writing or method not in READS
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +94,10 @@ class Targets:
                 check_path(path)
             except EntryError as error:
                 raise TargetError(404, str(error)) from error
-        is_file = is_file and bool(path) and not _is_program(below, host.group.dynamic)
+        is_file = is_file and bool(path) and not _leads_through(below, host.group.dynamic)
         static = is_file and _is_static(below, host.group.static)
-        return Target(host.group, path if is_file else None, prefix, static)
+        writing = _leads_through(below, host.group.writing)
+        return Target(host.group, path if is_file else None, prefix, static, writing)
 
     def _host(self, name: str) -> tuple[_Host, str]:
         """The most specific pattern wins; a star stands for one or more labels, as in DNS (RFC 4592)."""
@@ -132,9 +139,9 @@ def _is_static(below: bytes, static: tuple[str, ...]) -> bool:
     return not hidden and any(fnmatchcase(below, pattern.encode()) for pattern in static)
 
 
-def _is_program(below: bytes, dynamic: tuple[str, ...]) -> bool:
+def _leads_through(below: bytes, programs: tuple[str, ...]) -> bool:
     """Whether the path, or one above it (`/index.php/article/7`), matches a pattern of programs."""
-    patterns = [pattern.encode() for pattern in dynamic]
+    patterns = [pattern.encode() for pattern in programs]
     parts = below.split(b"/")
     above = [b"/".join(parts[: count + 1]) for count in range(len(parts))]
     return any(fnmatchcase(path, pattern) for path in above for pattern in patterns)

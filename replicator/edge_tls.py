@@ -10,7 +10,7 @@ from pathlib import Path
 
 from anycastle.errors import AnycastleError
 from anycastle.replicator.certificate import Certificate, read
-from anycastle.replicator.identity import Stamp, stamp_of
+from anycastle.replicator.files_in_force import FilesInForce
 from anycastle.replicator.settings import CertificateFiles
 
 LOOK_SECONDS = 5.0
@@ -22,36 +22,16 @@ class EdgeTlsError(AnycastleError):
     """A certificate that cannot be used."""
 
 
-class Certificates:
+class Certificates(FilesInForce):
     """Those of one edge. Raises EdgeTlsError when one of them cannot be used at the start."""
 
     def __init__(self, files: Sequence[CertificateFiles]) -> None:
         assert files
-        self.trouble = ""
-        """Why the files as they are now are not in force; the empty string when they are."""
-        self.reloads = 0
-        self._files = tuple(files)
-        self._seen = self._stamp()
-        self._load()
-        self.server = _context(self._files[0])
+        self._pairs = tuple(files)
+        super().__init__((file for pair in files for file in (pair.certificate, pair.key)), "the edge's TLS files")
+        self.server = _context(self._pairs[0])
         """For listeners; each handshake is made with what is in force at that moment."""
         self.server.sni_callback = self._choose
-
-    def look(self) -> bool:
-        """Load the files if they have changed; True when something else is in force now. Blocks for milliseconds."""
-        stamp = self._stamp()
-        if stamp == self._seen:
-            return False
-        try:
-            self._load()
-        except AnycastleError as error:
-            self.trouble = (
-                f"the edge's TLS files have changed and cannot be used, what was loaded before stays: {error}"
-            )
-            return False
-        self._seen, self.trouble = stamp, ""
-        self.reloads += 1
-        return True
 
     def faults(self, *, wall: float) -> tuple[str, ...]:
         """What an operator should know, a sentence each."""
@@ -59,9 +39,9 @@ class Certificates:
         ends = (f"the edge's certificate {each.file} ends in {each.days_left(wall):.1f} days" for each in ending)
         return (*((self.trouble,) if self.trouble else ()), *ends)
 
-    def _load(self) -> None:
-        contexts = [_context(files) for files in self._files]
-        certificates = [leaf(files.certificate) for files in self._files]
+    def load(self) -> None:
+        contexts = [_context(files) for files in self._pairs]
+        certificates = [leaf(files.certificate) for files in self._pairs]
         named = {
             name.lower(): context
             for context, certificate in reversed(tuple(zip(contexts, certificates, strict=True)))
@@ -74,9 +54,6 @@ class Certificates:
         asked = (name or "").lower().rstrip(".")
         wildcard = "*." + asked.partition(".")[2]
         connection.context = self._named.get(asked) or self._named.get(wildcard) or self._first
-
-    def _stamp(self) -> Stamp:
-        return tuple(stamp_of(path) for files in self._files for path in (files.certificate, files.key))
 
 
 def leaf(file: Path) -> Certificate:

@@ -30,8 +30,8 @@ from anycastle.errors import AnycastleError
 from anycastle.replicator.edge_headers import entity_tag, tag_listed
 from anycastle.replicator.edge_target import Target, TargetError, Targets
 from anycastle.replicator.gate import Forward, Refuse, Serve, Verdict, Wait
-from anycastle.replicator.listen import BACKLOG, FULL
-from anycastle.replicator.settings import READS, GroupSettings, VerdictSettings
+from anycastle.replicator.listen import BACKLOG, FULL, let_leave, let_nobody_in
+from anycastle.replicator.settings import GroupSettings, VerdictSettings
 
 REASON_CHARS_MAX = 200
 RECEIVED_BYTES = 4096
@@ -77,9 +77,15 @@ class VerdictService:
         gate: VerdictPort,
         *,
         on_request: Callable[[str], None] = lambda group: None,
+        inherited: Callable[[str], socket.socket | None] = lambda path: None,
     ) -> None:
-        """`on_request` hears the group of each request that belongs to one."""
+        """`on_request` hears the group of each request that belongs to one.
+
+        `inherited`: the path that it was bound to -> the socket of the process before, which is ours from then on.
+        """
         self.settings = settings
+        self.handed_on = False
+        """The process that comes after listens on the same socket: at the end it stays where it is."""
         self.gate = gate
         self.on_request = on_request
         self.targets = Targets(groups)
@@ -87,18 +93,27 @@ class VerdictService:
         """Verdict -> how many."""
         self.connections: set[_Connection] = set()
         self.tasks: asyncio.TaskGroup | None = None
+        self.ending = False
+        """Answers that are given now end their connections."""
+        self._inherited = inherited
         self._listener: socket.socket | None = None
+
+    @property
+    def sockets(self) -> tuple[socket.socket, ...]:
+        """What it listens on, for the process that comes after."""
+        return (self._listener,) if self._listener is not None else ()
 
     def bind(self) -> None:
         """Take the socket, so that a fault shows before anything starts. Raises VerdictError. `run` does it if need."""
         if self._listener is None:
-            self._listener = _listen(self.settings)
+            self._listener = _listen(self.settings, self._inherited)
 
     def close(self) -> None:
         """Let go of the socket; may be called twice."""
         if self._listener is not None:
             self._listener.close()
-            self.settings.socket.unlink(missing_ok=True)
+            if not self.handed_on:
+                self.settings.socket.unlink(missing_ok=True)
             self._listener = None
 
     async def run(self) -> None:
@@ -112,7 +127,12 @@ class VerdictService:
                 try:
                     await loop.create_future()
                 finally:
-                    server.close()
+                    await let_nobody_in((server,))
+                    self.ending = True
+                    # A question that waits does so no longer than its group lets it.
+                    await let_leave(
+                        lambda: bool(self.connections), lambda: any(each.waits for each in self.connections)
+                    )
                     for connection in tuple(self.connections):
                         connection.abort()
         finally:
@@ -150,6 +170,11 @@ class _Connection(asyncio.BufferedProtocol):
         self._transport = None
         if self._waiting is not None:
             self._waiting.cancel()
+
+    @property
+    def waits(self) -> bool:
+        """For the answer to what it asked."""
+        return self._waiting is not None
 
     def abort(self) -> None:
         if self._transport is not None:
@@ -206,7 +231,8 @@ class _Connection(asyncio.BufferedProtocol):
         if b"transfer-encoding" in fields or fields.get(b"content-length", b"0") not in (b"0", b""):
             self._fault(HTTPStatus.BAD_REQUEST, "expected a request without a body")
             return
-        self._last = minor == b"0" or fields.get(b"connection", b"").lower() == b"close"
+        wanted = minor == b"0" or fields.get(b"connection", b"").lower() == b"close"
+        self._last = wanted or service.ending
         uri = fields.get(b"x-original-uri", target).decode("utf-8", "surrogateescape")
         try:
             about = service.targets.find(fields.get(b"host", b"").decode("latin-1"), uri)
@@ -215,7 +241,7 @@ class _Connection(asyncio.BufferedProtocol):
             return
         asked = _Asked(about, fields.get(b"x-original-method", method), "?" in uri, fields)
         service.on_request(about.group.name)
-        if asked.method.decode("latin-1") not in READS:
+        if about.writes(asked.method.decode("latin-1")):
             self._say("write", HTTPStatus.FORBIDDEN, f"X-Anycastle-Forward: {service.settings.site}\r\n")
             return
         verdict = service.gate.judge(about.group.name, about.path, about.prefix)
@@ -302,12 +328,17 @@ def account_ids(owner: str) -> tuple[int, int]:
         raise VerdictError(f"edge.verdict.owner {owner}: there is no such account on this machine") from None
 
 
-def _listen(settings: VerdictSettings) -> socket.socket:
+def _listen(settings: VerdictSettings, inherited: Callable[[str], socket.socket | None]) -> socket.socket:
     """Made under another name and renamed into place when it is ready, so it is never missing at a restart."""
     path = settings.socket
     new = path.with_name(f".{path.name}.new")  # nobody can connect before it listens, and then its rights are right
     user, group = account_ids(settings.owner) if settings.owner else (-1, -1)
+    kept = inherited(str(new))
     try:
+        if kept is not None:
+            os.chown(path, user, group)
+            path.chmod(settings.mode)
+            return kept
         _check_free(path)
     except OSError as error:
         raise VerdictError(f"cannot give verdicts on {path}: {error.strerror or error}") from error

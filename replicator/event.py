@@ -163,6 +163,10 @@ class Record:
     after: int
     upto: int
     """The entries are all that is left of `after` < seq ≤ `upto`."""
+    coming: tuple[bytes, ...] = ()
+    """Digests of bodies that follow."""
+    lost: bool = False
+    """There are none, and never will be: keep that, for members that come for them."""
 
 
 @dataclass(frozen=True, slots=True)

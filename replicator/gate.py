@@ -144,14 +144,17 @@ def write_verdict(
     current_sites: tuple[str, ...],
     uncovered: tuple[str, int] | None,
     detailed_sites: Collection[str] = (),
+    unfit: Collection[str] = (),
 ) -> Forward | Refuse | None:
     """Rules 6 and 7: where a write must go instead; None when it may be done here.
 
-    `writes` are the sites that take writes, in order, or empty for any. A write where details are missing (`uncovered`
+    `writes` are the sites that take writes, in order, or empty for any. `unfit` are sites that users are kept away
+    from: they are the last of the order, whatever it says. A write where details are missing (`uncovered`
     anywhere in the group) could get a version below one that is fenced already, and be lost; so it goes elsewhere too.
     """
     able = [site for site in current_sites if not writes or site in writes]
     if writes:
+        writes = tuple(sorted(writes, key=lambda site: site in unfit))
         able.sort(key=writes.index)
         before = writes[: writes.index(member)] if member in writes else writes
         first = tuple(site for site in able if site in before)

@@ -1,7 +1,8 @@
 """What arrives of foreign journals: what is worth recording, and whom to tell once it is durable.
 
 Laws: entries are recorded without holes, whatever order they come in; nobody is acknowledged before durability. What
-the shell was told to record and never reported durable is forgotten after a while, so a repetition is recorded again.
+the shell was told to record and never reported durable is forgotten after a while, so a repetition is recorded again;
+but it may become durable at any time all the same, for as long as this life lasts (`may_hold`).
 """
 
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ class Intake:
     _marks: dict[tuple[str, str, int], tuple[Mark, float]] = field(default_factory=dict)
     """Coarse marks that the shell was told to record, and when last."""
     _owed: dict[Journal, dict[str, _Owed]] = field(default_factory=dict)
+    _asked: dict[Journal, tuple[int, int]] = field(default_factory=dict)
+    """How far the shell was ever told to record entries, and marks."""
 
     def fresh(self, journal: Journal, after: int, upto: int, *, now: float) -> int | None:
         """From where on to record a stretch now, `upto` for nothing: it is known or under way.
@@ -40,6 +43,8 @@ class Intake:
         if upto <= held:
             return upto
         self._underway[journal] = (upto, now)
+        entries, marks = self._asked.get(journal, (0, 0))
+        self._asked[journal] = (max(entries, upto), marks)
         return held
 
     def fresh_mark(self, mark: Mark, *, now: float) -> bool:
@@ -48,7 +53,15 @@ class Intake:
         if key in self._marks:
             return False
         self._marks[key] = (mark, now)
+        entries, marks = self._asked.get(key[:2], (0, 0))
+        self._asked[key[:2]] = (entries, max(marks, mark.upto))
         return True
+
+    def may_hold(self, journal: Journal) -> tuple[int, int]:
+        """How far the journal's entries, and it with its coarse marks, are durable here or may become so by itself."""
+        entries, marks = self._asked.get(journal, (0, 0))
+        entries = max(entries, self.detailed.get(journal))
+        return entries, max(entries, marks, self.recorded.get(journal))
 
     def marked(self, journal: Journal) -> int:
         """How far the journal is recorded once the shell has done what it was told, which it does in order."""

@@ -206,7 +206,7 @@ def _put(spot: _Spot, temp: bytes, made: Fingerprint, expected: Fingerprint | No
         _move_new(temporary, temp, spot)
     elif _swap(temporary, temp, spot, current):
         reach(Point.SWAPPED)
-        _dispose(spot, temp, current, lambda: exchange(temporary, temp, spot.folder, spot.name))
+        _dispose(spot, temp, current, lambda: _swap_back(spot, temp, made))
     reach(Point.PLACED)
     spot.sync(spot.folder)
     after = _look(spot)
@@ -290,6 +290,16 @@ def _dispose(spot: _Spot, temp: bytes, seen: Fingerprint, put_back: Callable[[],
             _put_back(spot, temp, put_back)
             raise
         keep(spot.places, temp, b"removed", spot.path)
+
+
+def _swap_back(spot: _Spot, temp: bytes, made: Fingerprint) -> None:
+    """The thing that was made bears the temp's name again, unless it was replaced meanwhile: the last edit stays."""
+    temporary = spot.places.temporary
+    exchange(temporary, temp, spot.folder, spot.name)
+    taken_out = fingerprint_of(os.stat(temp, dir_fd=temporary, follow_symlinks=False))
+    if taken_out is None or taken_out.ino != made.ino:
+        exchange(temporary, temp, spot.folder, spot.name)
+        keep(spot.places, temp, b"displaced", spot.path)
 
 
 def _put_back(spot: _Spot, temp: bytes, put_back: Callable[[], None]) -> None:

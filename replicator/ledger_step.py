@@ -12,8 +12,6 @@ from anycastle.replicator.entry import NO_VERSION, Entry, EntryError, Kind, Vers
 from anycastle.replicator.observation import Change, says_the_same
 from anycastle.replicator.progress import Progress
 
-ANCESTORS_MAX = 10_000
-"""Steps up a parent chain; beyond them an older version is held not to be an ancestor (a kept copy too many)."""
 LAMPORT_MAX = 2**53
 """No honest journal gets there; beyond it a member could push everybody's numbers out of SQLite's range."""
 SEQ_MAX = 2**32 - 1
@@ -42,10 +40,16 @@ class Step:
         if after <= have < upto:
             self.detailed[origin] = upto
 
-    def superseded(self, known: place.Place | None) -> None:
-        """What was the newest of a path waits no longer."""
+    def landed(self, db: apsw.Connection, grp: int, path: bytes, version: Version) -> None:
+        """This stands at the path now: nothing that is older waits any longer."""
+        self.closed += place.caught_up(db, grp, path, version)
+
+    def superseded(self, db: apsw.Connection, grp: int, known: place.Place | None, version: Version) -> None:
+        """As `landed`, of a path that waited for something, and no longer does."""
         if known is not None and known.pending:
             self.closed.append((known.newest.origin, known.newest.seq))
+            if known.overtaken:
+                self.landed(db, grp, known.newest.path, version)
 
     def tell(self, progress: Progress) -> None:
         for origin in {*self.detailed, *(origin for origin, _ in self.opened + self.closed)}:
@@ -72,11 +76,12 @@ def nothing_new(db: apsw.Connection, grp: int, change: Change, known: place.Plac
         return False
     if says_the_same(change, known.newest):
         place.set_local(db, grp, known.origin, known.newest, change.fingerprint, pending=False)
-        step.superseded(known)
+        step.superseded(db, grp, known, known.newest.version)
         return True
     landed = _landed_unnoticed(db, grp, change, known)
     if landed is not None:
         place.set_local(db, grp, *landed, change.fingerprint, pending=True)
+        step.landed(db, grp, change.path, landed[1].version)
         return True
     if known.local is not None or change.kind is not Kind.FOLDER or change.fingerprint is None:
         return False
@@ -109,20 +114,16 @@ def note_spent(db: apsw.Connection, grp: int, origin: int, entry: Entry, before:
 
 
 def _landed_unnoticed(db: apsw.Connection, grp: int, change: Change, known: place.Place) -> tuple[int, Entry] | None:
-    """An entry that the newest replaced, and that is what is on the disk: landed by us just before a crash.
+    """An entry that another overtook while it waited, and that is what is on the disk: landed by us before a crash.
 
     Announced as a change, it would come back over the newest, everywhere.
     """
+    if not known.overtaken:
+        return None
     oldest = known.local.version if known.local is not None else NO_VERSION
-    version = known.newest.parent
-    for _ in range(ANCESTORS_MAX):
-        if version <= oldest or (found := place.by_version(db, grp, version)) is None:
-            return None
-        if says_the_same(change, found[1]):
-            return found
-        if found[1].parent >= version:
-            return None
-        version = found[1].parent
+    for origin, entry in place.overtaken(db, grp, change.path):
+        if entry.version > oldest and says_the_same(change, entry):
+            return origin, entry
     return None
 
 

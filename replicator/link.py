@@ -24,12 +24,14 @@ from anycastle.replicator.link_frame import (
     WHOLE,
     Assembler,
     FrameError,
+    common_version,
     decode,
     encode,
     hello_fault,
     urgent,
+    version_fault,
 )
-from anycastle.replicator.message import Entries, Hello, Message
+from anycastle.replicator.message import Bodies, Entries, Hello, Message
 from anycastle.replicator.outbox import Outbox
 from anycastle.replicator.pace import Pace
 from anycastle.replicator.packing import ZSTANDARD, Packing
@@ -74,6 +76,11 @@ class Link:
     ) -> None:
         """`pace` limits what is bulky; without it there is no limit."""
         self.member = member
+        self.version = 0
+        """That both speak, once it is open."""
+        self.unknown = 0
+        """Messages of kinds that only the peer knows."""
+        self._peer_is_newer = False
         self.saved_bytes = 0
         """That packing did not have to send."""
         self._pace = pace or Pace(None)
@@ -116,6 +123,10 @@ class Link:
         if fault := hello_fault(theirs, certified=self.member):
             raise LinkFault("hello", fault)
         assert isinstance(theirs, Hello)
+        if fault := version_fault(hello, theirs):
+            raise LinkFault("protocol", fault)
+        self.version = common_version(hello, theirs)
+        self._peer_is_newer = theirs.speaks()[1] > hello.speaks()[1]
         if fault := compatible(theirs):
             raise LinkFault("roster", fault)
         self._packs = ZSTANDARD in hello.packing and ZSTANDARD in theirs.packing
@@ -124,7 +135,7 @@ class Link:
     def send(self, message: Message) -> bool:
         """Queue a message; False when its queue is full. Raises FrameError when it is longer than a frame may be."""
         frame = encode(message, frame_bytes_max=self._settings.frame_bytes_max)
-        if not self._packs or not isinstance(message, Entries) or not self._outbox.has_room(len(frame)):
+        if not self._packs or not isinstance(message, Entries | Bodies) or not self._outbox.has_room(len(frame)):
             return self._outbox.put(frame, urgent=urgent(message))
         packed = self._packings[bool(message.bodies)].pack(frame)
         self.saved_bytes += len(frame) - len(packed) if packed is not None else 0
@@ -230,8 +241,12 @@ class Link:
                 if data is None:
                     return None
                 frame = self._assembler.feed(data)
-                if frame is not None:
-                    return decode(frame)
+                if frame is None:
+                    continue
+                message = decode(frame, from_newer=self._peer_is_newer)
+                if message is not None:
+                    return message
+                self.unknown += 1
         except FrameError as error:
             raise LinkFault("frame", f"sent a bad frame: {error}") from error
 

@@ -10,15 +10,16 @@ says whether the frame was packed (which the receiver has offered in its Hello).
 """
 
 import math
-from typing import assert_never
+from collections.abc import Iterable
+from typing import assert_never, get_args
 
 import msgspec
 
 from anycastle.errors import AnycastleError
 from anycastle.replicator.entry import PATH_BYTES_MAX, Entry, EntryError, Kind, check_path
 from anycastle.replicator.message import (
-    PROTOCOL,
     Ack,
+    Bodies,
     Entries,
     Fenced,
     FenceQuery,
@@ -41,6 +42,16 @@ WHOLE, PIECE, LAST, LAST_PACKED = b"w", b"p", b"l", b"z"
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+_KINDS = frozenset(str(each.__struct_config__.tag) for each in get_args(Message))
+
+
+class _AnyKind(msgspec.Struct):
+    """As much of a message as everybody can read."""
+
+    type: str
+
+
+_kind_decoder = msgspec.msgpack.Decoder(_AnyKind)
 
 
 class FrameError(AnycastleError):
@@ -55,11 +66,16 @@ def encode(message: Message, *, frame_bytes_max: int) -> bytes:
     return frame
 
 
-def decode(frame: bytes) -> Message:
-    """What the frame says. Raises FrameError; never anything else, whatever the bytes."""
+def decode(frame: bytes, *, from_newer: bool = False) -> Message | None:
+    """What the frame says; None for a kind that is not known here, if it is from somebody who speaks a newer version.
+
+    Raises FrameError; never anything else, whatever the bytes.
+    """
     try:
         message = _decoder.decode(frame)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        if from_newer and _is_unknown_kind(frame):
+            return None
         raise FrameError(f"not a message: {error}") from error
     try:
         _check(message)
@@ -69,8 +85,8 @@ def decode(frame: bytes) -> Message:
 
 
 def urgent(message: Message) -> bool:
-    """Whether it overtakes what is bulky: everything does but entries; coarse marks are there to come before them."""
-    return not isinstance(message, Entries)
+    """Whether it overtakes what is bulky (entries, bodies): coarse marks are there to come before them."""
+    return not isinstance(message, Entries | Bodies)
 
 
 def hello_fault(hello: Message, *, certified: str) -> str:
@@ -80,11 +96,39 @@ def hello_fault(hello: Message, *, certified: str) -> str:
     """
     if not isinstance(hello, Hello):
         return f"its first message is {type(hello).__name__}, expected Hello"
-    if hello.protocol != PROTOCOL:
-        return f"it speaks protocol {hello.protocol}, expected {PROTOCOL}"
     if hello.member != certified:
         return f"it says it is {hello.member!r:.80}, its certificate says {certified!r}"
     return ""
+
+
+def common_version(ours: Hello, theirs: Hello) -> int:
+    """The greatest version that both speak; 0 when there is none."""
+    (our_oldest, our_newest), (their_oldest, their_newest) = ours.speaks(), theirs.speaks()
+    newest = min(our_newest, their_newest)
+    return newest if newest >= max(our_oldest, their_oldest) else 0
+
+
+def version_fault(ours: Hello, theirs: Hello) -> str:
+    """Why two members cannot speak, in the same words on both sides; the empty string when they can."""
+    if common_version(ours, theirs):
+        return ""
+    one, other = sorted((ours, theirs), key=lambda hello: hello.speaks())
+    return (
+        f"no common protocol version: {one.member} speaks {_range(one)}, {other.member} speaks {_range(other)}; "
+        f"upgrade {one.member}, by way of a release that speaks a version of each"
+    )
+
+
+def _range(hello: Hello) -> str:
+    oldest, newest = hello.speaks()
+    return f"{oldest} to {newest}" if oldest != newest else f"{oldest}"
+
+
+def _is_unknown_kind(frame: bytes) -> bool:
+    try:
+        return _kind_decoder.decode(frame).type not in _KINDS
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
 
 
 class Assembler:
@@ -129,6 +173,8 @@ def _check(message: Message) -> None:
             for life in (*message.lives, *message.knows.values()):
                 _check_seq(life, "life", least=0)
             _check_vectors(message.told)
+            _check_seq(message.protocol, "protocol", least=1)
+            _check_seq(message.newest, "newest", least=0)
         case LeaseRequest():
             _check_number(message.sent, "sent")
             _check_seq(message.incarnation, "incarnation", least=0)
@@ -139,8 +185,13 @@ def _check(message: Message) -> None:
             _check_seq(message.incarnation, "incarnation", least=0)
             _check_vectors(message.recorded)
             _check_vectors(message.fenced)
+            for detailed, recorded in message.yours.values():
+                _check_seq(detailed, "a sequence number", least=0)
+                _check_seq(recorded, "a sequence number", least=detailed)
         case Entries():
             _check_entries(message)
+        case Bodies():
+            _check_digests(message.bodies)
         case Mark():
             _check_mark(message)
         case Ack():
@@ -181,6 +232,8 @@ def _check_entries(message: Entries) -> None:
     after, upto = message.stretch()
     if message.upto and not after < upto:
         raise FrameError(f"a stretch from {after} to {upto}")
+    if message.lost and (message.entries or not message.upto):
+        raise FrameError(f"{len(message.entries)} entries in a stretch that was lost: expected none, and its end")
     expected = after + 1
     for entry in message.entries:
         if entry.group != message.group or entry.origin != message.origin:
@@ -189,7 +242,12 @@ def _check_entries(message: Entries) -> None:
             raise FrameError(f"entry {entry.seq} where {expected} follows")
         expected = entry.seq + 1
         _check_entry(entry)
-    if any(len(digest) != DIGEST_BYTES for digest in message.bodies):
+    _check_digests(message.bodies)
+    _check_digests(message.coming)
+
+
+def _check_digests(digests: Iterable[bytes]) -> None:
+    if any(len(digest) != DIGEST_BYTES for digest in digests):
         raise FrameError(f"a body whose digest is not {DIGEST_BYTES} bytes long")
 
 

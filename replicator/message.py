@@ -3,22 +3,29 @@
 Law: every message may be lost, repeated, delayed or reordered without harm to promise 1; order and retries only
 make things fast. A member speaks for itself: the sender is what its certificate says, never a field.
 Vectors: `{group: {origin: seq}}`, seq being contiguous from 1.
+
+Versions: each member says the oldest and the newest that it speaks, and a link uses the greatest that both speak. What
+an older member may ignore (a field with a default, a message that nobody waits for) needs no new version.
 """
 
 import msgspec
 
 from anycastle.replicator.entry import Entry
 
-PROTOCOL = 1
+OLDEST, PROTOCOL = 1, 2
+"""The versions that this program speaks, of messages and of what is asked over HTTP between members."""
+BODIES_FOLLOW = 2
+"""From this version on."""
 
 Vectors = dict[str, dict[str, int]]
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello"):
-    """First on every link, both ways; a mismatch of protocol or incompatible rosters closes it (rule 8)."""
+    """First on every link, both ways; no common version or incompatible rosters close it (rule 8)."""
 
     member: str
     protocol: int
+    """The oldest version that the sender speaks: what the first release looks at, which knows no other."""
     incarnation: int
     members: tuple[str, ...]
     members_previous: tuple[str, ...]
@@ -30,8 +37,16 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     """The last life that the sender met of each member."""
     forgot: bool = False
     """The sender knows that its ledger does not hold all that it once acknowledged."""
+    missed: bool = False
+    """The receiver came with another ledger than the sender knew, and has not said since that nothing is missing."""
     told: dict[str, dict[str, int]] = {}
     """What the receiver, in the sender's memory, must have recorded at least (`Controller.told`)."""
+    newest: int = 0
+    """The newest version that the sender speaks; 0: no other than `protocol`."""
+
+    def speaks(self) -> tuple[int, int]:
+        """The oldest and the newest version."""
+        return self.protocol, max(self.protocol, self.newest)
 
 
 class LeaseRequest(msgspec.Struct, frozen=True, tag="lease?"):
@@ -59,10 +74,16 @@ class LeaseGrant(msgspec.Struct, frozen=True, tag="lease"):
 
     0: no lease, only what is recorded, by a member that does not vote.
     """
+    yours: dict[str, tuple[int, int]] = {}
+    """Group -> how far the requester's own journal is known here, entries and coarse marks, and will be when all that
+    is on its way to the disk has arrived there."""
 
 
 class Entries(msgspec.Struct, frozen=True, tag="entries"):
-    """Announces entries of one journal, ascending, dense but for what was compacted; small bodies come along."""
+    """Announces entries of one journal, ascending, dense but for what was compacted.
+
+    Small bodies come along, or follow when they are more than a few packets.
+    """
 
     group: str
     origin: str
@@ -71,6 +92,10 @@ class Entries(msgspec.Struct, frozen=True, tag="entries"):
     after: int = 0
     upto: int = 0
     """With `upto` the entries are all that is left of `after` < seq ≤ `upto`: what is missing was compacted."""
+    coming: tuple[bytes, ...] = ()
+    """Digests of bodies that follow as `Bodies`, unless the link ends."""
+    lost: bool = False
+    """There never will be any of that stretch: its origin lost its ledger before anybody else had them (`Memory`)."""
 
     def stretch(self) -> tuple[int, int]:
         """(after, upto): the journal from there to here; (0, 0) where it says nothing."""
@@ -83,6 +108,13 @@ class Entries(msgspec.Struct, frozen=True, tag="entries"):
         after, upto = self.stretch()
         have = max(after, have)
         return sum(entry.seq > have for entry in self.entries) >= upto - have
+
+
+class Bodies(msgspec.Struct, frozen=True, tag="bodies"):
+    """Small contents by their digests, after the Entries that said they are coming."""
+
+    group: str
+    bodies: dict[bytes, bytes]
 
 
 class Mark(msgspec.Struct, frozen=True, tag="mark"):
@@ -125,7 +157,7 @@ class Fenced(msgspec.Struct, frozen=True, tag="fenced"):
 
 
 class LandedUpto(msgspec.Struct, frozen=True, array_like=True):
-    """What of one journal is in place (or superseded) at a site: everything up to `watermark`, but for the `gaps`."""
+    """What of one journal is in place at a site, or something newer of its path is: all up to here but the gaps."""
 
     watermark: int
     """The greatest seq of which it knows: all ≤ watermark not in gaps are landed."""
@@ -147,4 +179,4 @@ class Gossip(msgspec.Struct, frozen=True, tag="gossip"):
     payload: bytes
 
 
-Message = Hello | LeaseRequest | LeaseGrant | Entries | Mark | Ack | FenceQuery | Fenced | Landed | Gossip
+Message = Hello | LeaseRequest | LeaseGrant | Entries | Bodies | Mark | Ack | FenceQuery | Fenced | Landed | Gossip

@@ -44,6 +44,10 @@ class Outflow:
         for member in self._requests:
             self._touch((member, group, self._member))
 
+    def given_back(self, group: str, upto: int) -> None:
+        """The own journal, of a former life, was recorded again: nobody knows below which folders it changed."""
+        self._prefixes[group].start = max(upto, self._prefixes[group].start)
+
     def reset(self, member: str) -> None:
         """Its link came or went: it will tell anew how far it is."""
         self._requests.pop(member, None)

@@ -7,6 +7,7 @@ On the same port peers pull bodies (`body`) and pass on clients' requests to our
 
 import asyncio
 import logging
+import os
 import socket
 import ssl
 import time
@@ -44,7 +45,7 @@ from anycastle.replicator.edge_forward import FORWARD_PATH, ForwardError, Forwar
 from anycastle.replicator.event import LinkDown, LinkUp, Received
 from anycastle.replicator.identity import Identity
 from anycastle.replicator.link import CLOSE_SECONDS, Link, LinkFault, Socket, der_of, message_bytes_max
-from anycastle.replicator.listen import HTTP_LOG, bind_listener, serving
+from anycastle.replicator.listen import HTTP_LOG, Inherited, bind_listener, none_inherited, serving
 from anycastle.replicator.listing import LISTING_PATH, Listing, ListingSource, listing_path, read_listing, serve_listing
 from anycastle.replicator.message import Hello, Message
 from anycastle.replicator.pace import Pace
@@ -88,6 +89,7 @@ class Links:
         on_event: Callable[[LinkEvent], None],
         bodies: BodySource,
         clock: Clock,
+        inherited: Inherited = none_inherited,
     ) -> None:
         """`compatible` says why a peer's rosters do not go with ours (rule 8), or the empty string.
 
@@ -117,6 +119,10 @@ class Links:
         self._fetch_threads = ThreadPoolExecutor(settings.fetches_max, "fetch")
         self._links: dict[str, Link] = {}
         self._told: set[tuple[str, str]] = set()
+        self._refusals: dict[str, str] = {}
+        self._unknown = 0
+        """On links that are gone."""
+        self._inherited = inherited
         self._listener: socket.socket | None = None
         self._session: aiohttp.ClientSession | None = None
         self._broken: asyncio.Future[None] | None = None
@@ -132,9 +138,15 @@ class Links:
         host, port = self._listener.getsockname()[:2]
         return host, port
 
+    @property
+    def sockets(self) -> tuple[socket.socket, ...]:
+        """What it listens on, for the process that comes after."""
+        return (self._listener,) if self._listener is not None else ()
+
     def bind(self) -> None:
         """Take the port, so that a fault shows before anything starts. Raises LinkError. `run` does it if need be."""
-        self._listener = self._listener or bind_listener(self.settings.listen, "the members' links", LinkError)
+        if self._listener is None:
+            self._listener = bind_listener(self.settings.listen, "the members' links", LinkError, self._inherited)
 
     async def run(self) -> None:
         """Listen and dial until cancelled."""
@@ -200,6 +212,19 @@ class Links:
 
     def connected(self) -> frozenset[str]:
         return frozenset(self._links)
+
+    def version(self, member: str) -> int:
+        """Of the protocol, on the link that is up; 0 when there is none."""
+        link = self._links.get(member)
+        return link.version if link is not None else 0
+
+    def refusal(self, member: str) -> str:
+        """Why the last try to have a link with the member was refused; the empty string when it was not."""
+        return self._refusals.get(member, "")
+
+    def unknown_messages(self) -> int:
+        """Of kinds that only newer members know, which were ignored."""
+        return self._unknown + sum(link.unknown for link in self._links.values())
 
     def saved_bytes(self, member: str) -> int:
         """What packing did not have to send on the link that is up."""
@@ -347,7 +372,7 @@ class Links:
                         autoclose=False,
                     )
             except (aiohttp.ClientError, OSError, ssl.SSLError) as error:
-                self._tell(member, "unreachable", f"{error or type(error).__name__}")
+                self._tell(member, "unreachable", why_unreachable(error))
             else:
                 await self._speak(self._link(member, websocket))
             self.reconnects += 1
@@ -405,6 +430,7 @@ class Links:
         except LinkFault as error:
             reason = fault = str(error)
             self.refused[error.kind] += 1
+            self._refusals[link.member] = fault
             self._tell(link.member, error.kind, fault)
         except (aiohttp.ClientError, OSError) as error:
             reason = f"{error or type(error).__name__}"
@@ -421,6 +447,7 @@ class Links:
             self._down(older, "replaced by a new link")
             older.close("replaced by a new link")
         self._links[link.member] = link
+        self._refusals.pop(link.member, None)
         self._told = {(member, kind) for member, kind in self._told if member != link.member or kind != "unreachable"}
         _log.info("link with %s is up", link.member)
         knew = self.acquaintance is None or self.acquaintance.knew_another(hello)
@@ -433,6 +460,7 @@ class Links:
     def _down(self, link: Link, reason: str) -> None:
         if self._links.get(link.member) is link:
             del self._links[link.member]
+            self._unknown += link.unknown
             link.lost()
             _log.info("link with %s is down: %s", link.member, reason)
             self._emit(LinkDown(link.member, reason))
@@ -455,3 +483,13 @@ class Links:
 def redial_seconds(failures: int, share: float) -> float:
     """How long to wait before the next dial; `share` is drawn at random, so that members do not come all at once."""
     return min(REDIAL_SECONDS_MAX, REDIAL_SECONDS_MIN * 2.0 ** min(failures, 10)) * share
+
+
+def why_unreachable(error: Exception) -> str:
+    """In the system's words where they are known: the HTTP library's hold an object's address instead."""
+    if not isinstance(error, aiohttp.ClientConnectorError):
+        return str(error) or type(error).__name__
+    cause = error.os_error
+    if cause.errno is None or isinstance(cause, (ssl.SSLError, socket.gaierror)):
+        return f"{error.host}:{error.port}: {cause}"
+    return f"{error.host}:{error.port}: {os.strerror(cause.errno)}"

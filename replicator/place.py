@@ -19,17 +19,17 @@ _encoder = msgspec.msgpack.Encoder()
 KEY_COLUMNS = "ino, ctime_ns, mtime_ns, size, disk_kind, mode, uid, gid"
 LOCAL_COLUMNS = f"local_lamport, local_origin, local_kind, digest, {KEY_COLUMNS}"
 
-_READ = """
-SELECT p.origin, p.pending, n.body, l.body
+_HAS_OVERTAKEN = "EXISTS (SELECT 1 FROM overtaken o WHERE o.grp = p.grp AND o.path = p.path)"
+
+_READ = f"""
+SELECT p.origin, p.pending, {_HAS_OVERTAKEN}, n.body, l.body
 FROM place p JOIN entry n ON n.grp = p.grp AND n.origin = p.origin AND n.seq = p.seq
 LEFT JOIN entry l ON l.grp = p.grp AND l.origin = p.local_origin AND l.seq = p.local_seq
 WHERE p.grp = ? AND p.path = ?"""
 
-_STANDING = """
-SELECT origin, seq, lamport, pending, local_lamport, local_origin FROM place WHERE grp = ? AND path = ?"""
-
-_BY_VERSION = """
-SELECT e.origin, e.body FROM entry e JOIN word w ON w.id = e.origin WHERE e.grp = ? AND w.text = ? AND e.lamport = ?"""
+_STANDING = f"""
+SELECT origin, seq, lamport, pending, {_HAS_OVERTAKEN}, local_lamport, local_origin FROM place p
+WHERE grp = ? AND path = ?"""
 
 _WANTED_BELOW = "SELECT 1 FROM place WHERE grp = ? AND path > ? AND path < ? AND kind <> ? LIMIT 1"
 
@@ -78,6 +78,18 @@ _ADOPT = """
 UPDATE place SET origin = ?1, seq = ?2, lamport = ?3, local_origin = ?1, local_seq = ?2, local_lamport = ?3
 WHERE grp = ?4 AND path = ?5"""
 
+_OVERTAKE = "INSERT OR IGNORE INTO overtaken(grp, path, origin, seq, lamport) VALUES (?, ?, ?, ?, ?)"
+
+_OVERTAKEN = """
+SELECT w.text, o.origin, o.seq, o.lamport FROM overtaken o JOIN word w ON w.id = o.origin
+WHERE o.grp = ? AND o.path = ?"""
+
+_OVERTAKEN_ENTRIES = """
+SELECT e.origin, e.body FROM overtaken o JOIN entry e ON e.grp = o.grp AND e.origin = o.origin AND e.seq = o.seq
+WHERE o.grp = ? AND o.path = ? ORDER BY e.lamport DESC"""
+
+_FORGET_OVERTAKEN = "DELETE FROM overtaken WHERE grp = ? AND path = ? AND origin = ? AND seq = ?"
+
 _NOWHERE: tuple[int | None, ...] = (None,) * 8
 
 
@@ -88,6 +100,8 @@ class Place:
     origin: int
     """The number that stands for the newest entry's origin."""
     pending: bool
+    overtaken: bool
+    """Others were superseded while the path waited."""
     newest: Entry
     local: Entry | None
 
@@ -100,6 +114,7 @@ class Standing:
     seq: int
     lamport: int
     pending: bool
+    overtaken: bool
     local_lamport: int | None
     local_origin: int | None
 
@@ -116,25 +131,19 @@ def read(db: apsw.Connection, grp: int, path: bytes) -> Place | None:
     row = db.execute(_READ, (grp, path)).fetchone()
     if row is None:
         return None
-    origin, pending, newest_body, local_body = row
+    origin, pending, overtaken, newest_body, local_body = row
     newest = decode(newest_body)
     same = local_body is not None and local_body == newest_body
     local = newest if same else None if local_body is None else decode(local_body)
-    return Place(origin, bool(pending), newest, local)
+    return Place(origin, bool(pending), bool(overtaken), newest, local)
 
 
 def standing(db: apsw.Connection, grp: int, path: bytes) -> Standing | None:
     row = db.execute(_STANDING, (grp, path)).fetchone()
     if row is None:
         return None
-    origin, seq, lamport, pending, *local = row
-    return Standing(origin, seq, lamport, bool(pending), *local)
-
-
-def by_version(db: apsw.Connection, grp: int, version: Version) -> tuple[int, Entry] | None:
-    """An entry, and the number that stands for its origin."""
-    row = db.execute(_BY_VERSION, (grp, version.origin, version.lamport)).fetchone()
-    return None if row is None else (row[0], decode(row[1]))
+    origin, seq, lamport, pending, overtaken, *local = row
+    return Standing(origin, seq, lamport, bool(pending), bool(overtaken), *local)
 
 
 def is_wanted_below(db: apsw.Connection, grp: int, folder: bytes) -> bool:
@@ -156,6 +165,26 @@ def set_local(
     digest = entry.digest if entry.kind is Kind.FILE else None
     told = (int(pending), origin, entry.seq, entry.lamport, int(entry.kind), digest)
     db.execute(_SET_LOCAL, (*told, *(to_key(fingerprint) if fingerprint else _NOWHERE), grp, entry.path))
+
+
+def overtake(db: apsw.Connection, grp: int, path: bytes, origin: int, seq: int, lamport: int) -> None:
+    """An entry is superseded before it landed, and so is what waits at its path."""
+    db.execute(_OVERTAKE, (grp, path, origin, seq, lamport))
+
+
+def overtaken(db: apsw.Connection, grp: int, path: bytes) -> list[tuple[int, Entry]]:
+    """What was superseded while a path waited, the newest first, each with the number that stands for its origin."""
+    rows: list[Row] = db.execute(_OVERTAKEN_ENTRIES, (grp, path)).fetchall()
+    return [(origin, decode(body)) for origin, body in rows]
+
+
+def caught_up(db: apsw.Connection, grp: int, path: bytes, landed: Version) -> list[tuple[str, int]]:
+    """(origin, seq) of what waited at a path and is not newer than what has landed there; it is noted no longer."""
+    rows: list[Row] = db.execute(_OVERTAKEN, (grp, path)).fetchall()
+    done = [(name, origin, seq) for name, origin, seq, lamport in rows if Version(lamport, name) <= landed]
+    for _, origin, seq in done:
+        db.execute(_FORGET_OVERTAKEN, (grp, path, origin, seq))
+    return [(name, seq) for name, _, seq in done]
 
 
 def set_found(db: apsw.Connection, grp: int, change: Change, origin: int, lamport: int) -> None:

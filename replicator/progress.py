@@ -97,7 +97,7 @@ class Progress:
             return {g: {o: j.fenced for o, j in journals.items()} for g, journals in self._groups.items()}
 
     def landed_upto(self, group: str) -> dict[str, LandedUpto]:
-        """What of each journal is in place or superseded here; serialised anew only where something moved."""
+        """What of each journal has landed here; serialised anew only where something moved."""
         with self._lock:
             return {origin: _said(journal) for origin, journal in self._groups[group].items()}
 

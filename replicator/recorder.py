@@ -33,8 +33,8 @@ ENTRY_BYTES = 512
 FENCES_SECONDS = 1.0
 KINDS_TOLD_MAX = 1000
 
-Recorded = Callable[[tuple[Entry, ...], tuple[Entry, ...], Mapping[bytes, bytes]], None]
-"""(entries that are durable now, those of them to land, bodies that came along)."""
+Recorded = Callable[[tuple[Entry, ...], tuple[Entry, ...], Mapping[bytes, bytes], tuple[bytes, ...]], None]
+"""(entries that are durable now, those of them to land, bodies that came along, digests of those that follow)."""
 
 
 class Recorder:
@@ -111,17 +111,17 @@ class Recorder:
 
     async def _record_one(self, command: e.Record | e.RecordMark | e.Remembered) -> None:
         match command:
-            case e.Record(group, origin, entries, bodies, after, upto):
+            case e.Record(group, origin, entries, bodies, after, upto, coming, lost):
                 for entry in entries:
                     check_path(entry.path)
                     if entry.origin != origin:
                         raise EntryError(f"an entry of {entry.origin} came in the journal of {origin}")
                 to_land = await self._ledger_thread.do(
-                    self._ledger.record, group, entries, left_of=(origin, after, upto)
+                    self._ledger.record, group, entries, left_of=(origin, after, upto), lost=lost
                 )
                 reach(Point.RECORDED)
                 if group in self._recorded:
-                    self._recorded[group](entries, to_land, bodies)
+                    self._recorded[group](entries, to_land, bodies, coming)
                 self._feed(e.Recorded(group, origin, self._ledger.detailed().get(group, {}).get(origin, 0)))
             case e.RecordMark(mark):
                 await self._ledger_thread.do(

@@ -2,8 +2,8 @@
 
     local change   watcher → settle → ledger (durable) → controller → links
     remote change  links → controller → ledger (durable) → ack; then landing → ledger → controller → links
-    reader         edge → admit: ledger, one stat, controller → gate → serve, wait, forward or refuse
-    writer         edge → application → fence: barrier → journaled → fenced, landed at `copies` sites → released
+    reader         edge → gatekeeper: ledger, one stat, controller → gate → serve, wait, forward or refuse
+    writer         edge → application → gatekeeper: barrier → journaled → fenced, landed at `copies` sites → released
 
 Law: the controller decides, this file only carries out; it holds no truth that the ledger or the controller has.
 """
@@ -18,34 +18,27 @@ from anycastle.clock import Clock, JumpDetector
 from anycastle.errors import AnycastleError
 from anycastle.replicator import event as e
 from anycastle.replicator.acquaintance import Acquaintance
-from anycastle.replicator.as_of import AsOf
 from anycastle.replicator.body import FetchError
 from anycastle.replicator.compaction import Compaction
 from anycastle.replicator.content import Content
 from anycastle.replicator.controller import Controller
 from anycastle.replicator.courier import Courier
 from anycastle.replicator.entry import Entry
-from anycastle.replicator.fault_point import Point, reach
-from anycastle.replicator.gate import Forward, Refuse, Serve, Verdict, Wait
+from anycastle.replicator.gatekeeper import Gatekeeper
 from anycastle.replicator.landing import NEAR_WORKERS
 from anycastle.replicator.ledger import Ledger
 from anycastle.replicator.ledger_thread import LedgerThread
 from anycastle.replicator.listing import PAGE_SEQS, Listing
-from anycastle.replicator.message import Gossip
+from anycastle.replicator.message import Bodies, Gossip
 from anycastle.replicator.peer import Links
 from anycastle.replicator.recorder import Recorder
 from anycastle.replicator.settings import RETENTION_SECONDS, GroupSettings, ReplicaSettings
 from anycastle.replicator.threads import Stopped, Threads
 from anycastle.replicator.trouble import Found, Trouble, Troubles
-from anycastle.replicator.watch import WatchError
 
 log = logging.getLogger("anycastle.replicator.replica")
 
 TICK_SECONDS = 0.05
-WRITE_WAIT_SECONDS = 0.25
-"""What is small lands within that; then another site that has it takes the write."""
-WANT_AGAIN_SECONDS = 0.5
-"""A request that waits says so, and again when that did not help."""
 DISK_THREADS = NEAR_WORKERS + 8
 """Landings, pulled bodies, scans."""
 READ_THREADS = 2
@@ -74,6 +67,8 @@ class Replica:
         """Sites without a link with us -> since when."""
         self._troubles = Troubles()
         self._on_change = on_change
+        self.on_news: Callable[[str], None] = lambda group: None
+        """Hears of a group before anything of it is acknowledged that may not be served yet (`edge_pass`)."""
         self._on_gossip = on_gossip
         self._ledger_thread = LedgerThread()
         self._disk_threads = Threads(DISK_THREADS, "disk")
@@ -104,6 +99,18 @@ class Replica:
         except BaseException:
             self.close()
             raise
+        self.gate = Gatekeeper(
+            settings,
+            ledger,
+            self.controller,
+            self.contents,
+            clock=clock,
+            heed_clock=self._heed_clock,
+            unlinked=self._unlinked,
+            moved=self.moved,
+            feed=self.feed,
+            news=lambda group: self.on_news(group),
+        )
         self._recorder = Recorder(
             ledger,
             self._ledger_thread,
@@ -111,7 +118,7 @@ class Replica:
             recorded={name: content.recorded for name, content in self.contents.items()},
         )
         others = sorted(frozenset().union(*rosters) - {settings.member})
-        self._courier = Courier(others, ledger, threads=self._read_threads, body=self._small_body)
+        self._courier = Courier(others, ledger, threads=self._read_threads, body=self._small_body, sites=settings.sites)
         self.acquaintance = Acquaintance(
             settings.member,
             frozenset(others),
@@ -146,6 +153,7 @@ class Replica:
             ledger_thread=self._ledger_thread,
             feed=self.feed,
             moved=self._note,
+            touched=lambda: self.on_news(group.name),
             connected=self.connected,
             listing=self._listing,
         )
@@ -176,7 +184,7 @@ class Replica:
         self._close_threads()
         for content in self.contents.values():
             content.close()
-        self.contents = {}
+        self.contents.clear()
 
     def _close_threads(self) -> None:
         for threads in (self._disk_threads, self._hash_threads, self._read_threads, self._ledger_thread):
@@ -193,6 +201,8 @@ class Replica:
         while True:
             self._heed_clock()
             self.feed(e.Tick())
+            for content in self.contents.values():
+                content.following.expire(now=self._clock.now())
             await asyncio.sleep(TICK_SECONDS)
 
     def _heed_clock(self) -> None:
@@ -209,6 +219,11 @@ class Replica:
                 self._unlinked.pop(member, None)
             case e.LinkDown(member=member):
                 self._unlinked[member] = self._clock.now()
+            case e.Recorded(group=group) | e.Journaled(group=group) | e.Marked(group=group):
+                self.on_news(group)
+            case e.Received(message=Bodies(group, bodies)) if group in self.contents:
+                self.contents[group].following.came(bodies, now=self._clock.now())
+                return
             case e.Forgot():
                 for content in self.contents.values():
                     content.settle.forbid_journal()
@@ -260,6 +275,14 @@ class Replica:
         except TimeoutError:
             return
 
+    async def current(self, seconds: float) -> None:
+        """Wait until this site can vouch for all its groups, at most so long."""
+        deadline = self._clock.now() + seconds
+        while any(each.not_current(now=self._clock.now()) for each in self.contents.values()):
+            if (left := deadline - self._clock.now()) <= 0:
+                return
+            await self.moved(min(left, TICK_SECONDS))
+
     # -- members that come together ---------------------------------------------------------------------------------
 
     def connected(self) -> frozenset[str]:
@@ -291,7 +314,7 @@ class Replica:
 
     def _small_body(self, entry: Entry) -> bytes | None:
         content = self.contents.get(entry.group)
-        return content.small_body(entry) if content is not None else None
+        return content.stock.small(entry) if content is not None else None
 
     def gossip(self, payload: bytes) -> None:
         """Tell every connected member."""
@@ -333,7 +356,8 @@ class Replica:
             "announcements_refused": self._recorder.refused,
             "announcements_dropped": self._recorder.dropped,
             "entries_compacted": self.compaction.compacted,
-            "announced_bodies_dropped": self._recorder.bodies_dropped,
+            "announced_bodies_dropped": self._recorder.bodies_dropped
+            + sum(content.following.dropped for content in contents),
             "watch_events": sum(content.settle.sight.heard for content in contents),
             "entries_too_long": self._courier.too_long,
             "clock_jumps": self._clock_jumps,
@@ -352,7 +376,8 @@ class Replica:
             "landing_failed_paths": sum(len(content.landing.failed) for content in contents),
             "unreadable_paths": sum(len(content.settle.looks.failed) for content in contents),
             "still_written_paths": sum(len(content.settle.still_written) for content in contents),
-            "announcements_waiting_bytes": self._recorder.waiting_bytes,
+            "announcements_waiting_bytes": self._recorder.waiting_bytes
+            + sum(content.following.early_bytes for content in contents),
         }
 
     # -- bodies (landing.Source, and what the links serve) --------------------------------------------------------
@@ -392,124 +417,8 @@ class Replica:
         if content is None:
             return None
         try:
-            descriptor, changed = await self._read_threads.do(content.open_body, digest)
+            descriptor, changed = await self._read_threads.do(content.stock.open, digest)
         except AnycastleError:
             return None
         content.settle.look(changed)  # nobody told us of that, or nobody has looked yet
         return descriptor
-
-    # -- the gate (edge.GatePort) ---------------------------------------------------------------------------------
-
-    def judge(self, group: str, path: bytes | None, prefix: bytes) -> Verdict:
-        """Rule 5 for one request, at this moment."""
-        self._heed_clock()
-        return self._judge(self.contents[group], path, prefix, now=self._clock.now())
-
-    def _judge(
-        self, content: Content, path: bytes | None, prefix: bytes, *, now: float, as_of: AsOf | None = None
-    ) -> Verdict:
-        try:
-            return content.verdict(path, prefix, self.settings.distance, now=now, as_of=as_of)
-        except AnycastleError as error:  # the disk or the ledger cannot be read
-            return Refuse(str(error), 1)
-
-    async def admit(
-        self, group: str, path: bytes | None, prefix: bytes, *, meanwhile: bool = True
-    ) -> Serve | Forward | Refuse:
-        """As `judge`; `Wait` is waited for here, at most `wait_max`.
-
-        Without `meanwhile`, what is judged by its prefix waits for what is known now and not for what comes meanwhile,
-        which a busy group would never let it see the end of: for those who ask again when they have the answer.
-        """
-        self._heed_clock()
-        content = self.contents[group]
-        now = self._clock.now()
-        deadline, want_at = now + content.settings.wait_max_seconds, now
-        as_of = None if meanwhile else content.as_of_now(prefix)
-        while True:
-            verdict = self._judge(content, path, prefix, now=now, as_of=as_of)
-            if not isinstance(verdict, Wait):
-                return verdict
-            if now >= deadline:
-                return Refuse(verdict.reason, 1)
-            if now >= want_at:
-                content.want(path, prefix)
-                want_at = now + WANT_AGAIN_SECONDS
-            await self.moved(min(deadline - now, TICK_SECONDS))
-            now = self._clock.now()
-
-    def may_write(self, group: str) -> Forward | Refuse | None:
-        """Rules 6 and 7; None when the write may be done here."""
-        self._heed_clock()
-        content, now = self.contents[group], self._clock.now()
-        return content.write_verdict(self.settings.distance, now=now) or self._too_few(content, now=now)
-
-    def _too_few(self, content: Content, *, now: float) -> Refuse | None:
-        """A write that cannot reach `copies` sites is refused before the application does it, not afterwards."""
-        away = [
-            site
-            for site in content.flight.sites
-            if now - self._unlinked.get(site, now) >= self.settings.lease.term_seconds
-        ]
-        left, wanted = len(content.flight.sites) - len(away), content.settings.copies
-        if left >= wanted:
-            return None
-        return Refuse(
-            f"a write needs {wanted} copies and only {left} sites can be reached: no link with {', '.join(away)}", 1
-        )
-
-    async def before_write(self, group: str, prefix: bytes) -> Forward | Refuse | None:
-        """Software reads before it writes: what is known below the prefix must be here first, or the write goes there.
-
-        It waits for what is known now and not for what comes meanwhile, so a busy group never keeps a writer out.
-        """
-        content, member = self.contents[group], self.settings.member
-        heads = content.flight.heads_lacking(member, prefix)
-        began = self._clock.now()
-        while content.flight.lacks_up_to(member, prefix, heads):
-            now = self._clock.now()
-            if now - began >= WRITE_WAIT_SECONDS:
-                reason = "what was written before below the prefix has not landed here"
-                if sites := content.writers_with(prefix, heads, self.settings.distance, now=now):
-                    return Forward(sites, reason)
-                if now - began >= content.settings.wait_max_seconds:
-                    return Refuse(reason, 1)
-            content.want(None, prefix)
-            await self.moved(TICK_SECONDS)
-        return None
-
-    async def fence(self, group: str) -> Refuse | None:
-        """Rule 6: everything changed so far is fenced, and landed at `copies` sites; bounded by `fence_timeout`."""
-        content = self.contents[group]
-        try:
-            async with asyncio.timeout(content.settings.fence_timeout_seconds):
-                return await self._fence(content)
-        except WatchError as error:
-            return Refuse(str(error), 1)
-        except TimeoutError:
-            return Refuse(f"the change is not fenced yet: {self.waiting_for(group)}", 1)
-
-    async def _fence(self, content: Content) -> Refuse | None:
-        group, member = content.settings.name, self.settings.member
-        looks = content.settle.looks
-        failures = looks.failures
-        head = await content.settle.barrier()
-        if looks.failures != failures:
-            return Refuse(f"a change cannot be replicated: {looks.last_failure}", 1)
-        self.feed(e.FenceWanted(group, member, head))
-        while self.controller.fenced(group, member) < head:
-            await self.moved(TICK_SECONDS)
-        while content.copies(head) < content.settings.copies:
-            await self.moved(TICK_SECONDS)
-        reach(Point.FENCED)
-        return None
-
-    def waiting_for(self, group: str) -> str:
-        """Why a fence takes so long, for people."""
-        content, member = self.contents[group], self.settings.member
-        head = self.ledger.head(group)
-        return (
-            content.settle.waiting_for()
-            or self.controller.waiting_for(group, member, head, now=self._clock.now())
-            or f"it has landed at {content.copies(head)} of {content.settings.copies} sites"
-        )

@@ -50,6 +50,13 @@ CREATE TABLE mark(
 CREATE TABLE conflict(id INTEGER PRIMARY KEY, body BLOB NOT NULL);
 """
 
+OVERTAKEN = """
+CREATE TABLE IF NOT EXISTS overtaken(       -- entries that were superseded before they landed here, while a path waits
+    grp INTEGER NOT NULL, path BLOB NOT NULL, origin INTEGER NOT NULL, seq INTEGER NOT NULL, lamport INTEGER NOT NULL,
+    PRIMARY KEY (grp, path, origin, seq)) WITHOUT ROWID;
+"""
+"""Made at any opening: who does not know of it takes what was superseded for landed, and no more harm is done."""
+
 INDEXES = """
 CREATE INDEX IF NOT EXISTS place_ino ON place(grp, ino) WHERE ino IS NOT NULL;  -- the other names of a hard link
 """
@@ -136,7 +143,7 @@ def open_writer(path: Path) -> tuple[apsw.Connection, bool]:
                 f"ledger {path} is damaged ({_line(found)}): expected a sound SQLite database; {REBUILD}"
             )
         created = _settle_schema(connection, path)
-        connection.execute(INDEXES)
+        connection.execute(OVERTAKEN + INDEXES)
         return connection, created
     except BaseException:
         connection.close(True)

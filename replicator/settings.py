@@ -8,7 +8,7 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 READS = frozenset(("GET", "HEAD", "OPTIONS"))
-"""Methods whose requests change nothing; all others are fenced."""
+"""Methods whose requests change nothing, but for a group's `writing` paths; all others are fenced."""
 
 RETENTION_SECONDS = 30 * 86400.0
 """Who comes back later compares everything: still no copying, but minutes instead of seconds."""
@@ -44,6 +44,8 @@ class GroupSettings:
     """fnmatch patterns on the path (folders with a last slash): neither watched nor sent nor landed."""
     dynamic: tuple[str, ...] = ("*.php", "*.cgi")
     """fnmatch patterns of paths that are programs: judged by their whole prefix, not by the file."""
+    writing: tuple[str, ...] = ()
+    """fnmatch patterns of URL paths that may change something under GET too: all their requests are fenced."""
     fence_timeout_seconds: float = 10.0
     scrub_bytes_per_second: int | None = None
     """Of the background pass that reads all files again; None for no such pass."""
@@ -174,6 +176,8 @@ class VerdictSettings:
     owner: str | None = None
     """`user` or `user:group`; None is whoever runs the member."""
     mode: int = 0o600
+    passes: Path | None = None
+    """Folder of what it may serve without asking (`edge_pass`); None: it always asks."""
     header_bytes_max: int = 32 * 1024
     """Of one question: what the built-in edge takes."""
     connections_max: int = 1000

@@ -73,8 +73,11 @@ class Settle:
         landing: Callable[[bytes], bool],
         journaled: Callable[[tuple[Entry, ...]], None],
         moved: Callable[[], None],
+        touched: Callable[[], None] = lambda: None,
     ) -> None:
-        """Raises WatchError when the root cannot be watched."""
+        """`touched`: somebody changes something, and nobody knows yet what. Raises WatchError when the root cannot be
+        watched.
+        """
         self.group = group
         self.looks = Look(group, tree, ledger, landing=landing, now=clock.now)
         self._tree = tree
@@ -103,6 +106,7 @@ class Settle:
         self.survey = Survey(group, tree, ledger, threads=disk, clock=clock, found=self._scanned)
         self.sight = Sight(group, tree, threads=disk, see=self._take, scan=self._scan_all, moved=self._sight_moved)
         self._moved = moved
+        self._touched = touched
 
     async def run(self) -> None:
         """Watch, scan once, and settle until cancelled."""
@@ -205,6 +209,8 @@ class Settle:
         self._wake.set()
 
     async def _take(self, event: WatchEvent) -> None:
+        if not isinstance(event, Cookie):
+            self._touched()
         match event:
             case Touched(path, writing=True):
                 if path not in self._dirty:

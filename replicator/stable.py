@@ -23,7 +23,7 @@ Cut = dict[str, int]
 
 
 def passed(landed: LandedUpto) -> int:
-    """All up to here is in place, or was superseded."""
+    """All up to here is in place, or something newer is."""
     if not landed.gaps:
         return landed.watermark
     return int(BitMap.deserialize(landed.gaps).min()) - 1

@@ -9,7 +9,9 @@ import os
 import socket
 
 _FIRST, _COUNT = 10_000, 20_000
-_numbers = itertools.count(os.getpid() * 101)
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_numbers = itertools.count(os.getpid() * 101 + _WORKER * _COUNT // 2)
+"""Tests that run beside each other begin far apart."""
 
 
 def free_port(address: str = "127.0.0.1") -> int:

@@ -11,6 +11,7 @@ PARTS = ("dns", "bgp", "replicator", "health")
 TOP = ROOT / "src" / "anycastle"
 LAYERS = (
     *("errors", "clock", "config_read", "config_values", "config_prefixes", "config_routes", "config_edge"),
+    "config_profile",
     "config_probes",
     *("config_parts", "config_tokens", "config_log", "config_zones", "config"),
 )
@@ -70,7 +71,7 @@ CORES = {
             "trouble",
         ),
     ),
-    "health": ("view", "observe", "judge", "backlog", "drain", "report"),
+    "health": ("view", "observe", "judge", "backlog", "drain", "event", "series", "report"),
 }
 IMPURE = {  # pathlib is allowed: settings name files, and a path is a value until somebody opens it
     "asyncio",
@@ -159,6 +160,40 @@ def test_links_lead_to_the_parts(part: str) -> None:
 @pytest.mark.parametrize("path", sources(), ids=label)
 def test_names_are_not_vague(path: Path) -> None:
     assert path.stem not in {"utils", "util", "helpers", "helper", "manager", "base", "common", "misc"}
+
+
+def documents() -> list[Path]:
+    return [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def prose(path: Path) -> str:
+    """Without what is quoted as typed or printed."""
+    return re.sub(r"(?ms)^ *```.*?^ *```$", "", path.read_text("utf-8"))
+
+
+def anchors(path: Path) -> set[str]:
+    """Of the headings, as forges make them: lower case, no punctuation, hyphens for spaces."""
+    headings = re.findall(r"(?m)^#+ (.+)$", prose(path))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", documents(), ids=label)
+def test_links_in_documents_lead_somewhere(path: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose(path)):
+        if re.match(r"https?:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (path.parent / name).resolve() if name else path
+        assert target.exists(), f"{label(path)} links to {link}"
+        assert not anchor or anchor in anchors(target), f"{label(path)} links to {link}"
+
+
+@pytest.mark.parametrize("path", documents(), ids=label)
+def test_tests_that_documents_name_are_there(path: Path) -> None:
+    for name, function in re.findall(r"\b(test_\w+\.py)(?:::(test_\w+))?", path.read_text("utf-8")):
+        found = list((ROOT / "tests").rglob(name))
+        assert found, f"{label(path)} names {name}"
+        assert any(f"def {function}" in each.read_text("utf-8") for each in found), f"{label(path)} names {function}"
 
 
 def test_changelog_has_the_present_version() -> None:

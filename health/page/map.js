@@ -1,7 +1,7 @@
 // Sites by their coordinates over rough coasts: enough to know the place again, and nothing is fetched for it.
 // Law: the map repeats what the table says; a sign and a word stand beside every colour.
 
-const SVG = "http://www.w3.org/2000/svg";
+import { shape } from "./element.js";
 
 // Longitude and latitude in whole degrees, drawn by hand.
 const LAND = [
@@ -29,12 +29,6 @@ const LAND = [
 ];
 
 const SIGNS = { up: "▲", down: "▼", unknown: "?" };
-
-function shape(name, attributes) {
-  const made = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, String(value));
-  return made;
-}
 
 // The part of the world to show: all sites with room around them, at least a third of the way round, twice as wide as high.
 function frame(places) {

@@ -11,6 +11,8 @@ that answer users open after the first round of probes; routes are withdrawn bef
 import asyncio
 import contextlib
 import logging
+import math
+import socket
 from collections import deque
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
@@ -18,31 +20,35 @@ from pathlib import Path
 from anycastle import talk
 from anycastle.bgp.announcer import Announcer
 from anycastle.bgp.restrain import Freeze, decode_freeze
+from anycastle.chronicle import Chronicle
 from anycastle.clock import Clock
 from anycastle.config import Config, MemberConfig
-from anycastle.dns.bind import bind_all
+from anycastle.dns.bind import check_free
 from anycastle.dns.server import DnsServer
-from anycastle.dns.tables import Tables, build_tables
+from anycastle.dns.tables import Tables
 from anycastle.errors import AnycastleError
 from anycastle.health.changes import Changes
 from anycastle.health.drain import Drains, decode
+from anycastle.health.event import Event as Told
+from anycastle.health.event import Kind
 from anycastle.health.judge import Judge
 from anycastle.health.observe import Result
 from anycastle.health.probe import Prober
-from anycastle.health.report import DecisionReport
 from anycastle.health.view import SiteView, View, withheld
-from anycastle.loading import shown
+from anycastle.news import news
 from anycastle.replicator.edge import Edge
+from anycastle.replicator.edge_pass import Passes
 from anycastle.replicator.edge_verdict import VerdictService
 from anycastle.replicator.event import Event, LinkDown, LinkUp
 from anycastle.replicator.fence import rosters_compatible
 from anycastle.replicator.ledger import Ledger
-from anycastle.replicator.message import PROTOCOL, Hello
+from anycastle.replicator.message import OLDEST, PROTOCOL, Hello
 from anycastle.replicator.peer import Links
 from anycastle.replicator.replica import Replica
 from anycastle.replicator.schema import LedgerError
 from anycastle.round_trips import MAKE_PAUSE, MAKE_SECONDS, ClientRoundTrips
-from anycastle.world import Facts, build_view, differs, is_worse, news
+from anycastle.takeover import Inheritance
+from anycastle.world import Facts, build_view, differs, is_worse
 
 log = logging.getLogger("anycastle.app")
 
@@ -59,11 +65,12 @@ HEARD_LATELY_SECONDS = 3 * TALK_SECONDS
 """A site that talked within this is known as it is; what is shown of it then is what a member cut off goes by."""
 AFFINITY_GRACE_SECONDS = 10.0
 HEALTH_KEPT_SECONDS = 5.0
-DECISIONS_KEPT = 500
 REQUESTS_COUNTED_MAX = 100_000
 """In one second; more than one edge can answer."""
 WITHDRAW_SECONDS_MAX = 7.0
 """ExaBGP acknowledges in milliseconds; one that hangs must not keep the member from ending."""
+LEASES_SECONDS_MAX = 3.0
+"""They come in a round trip after the links; without a majority users hear so, and not much later than before."""
 FIRST_ROUND_SECONDS_MAX = 15.0
 """Probes bound themselves; this only guards against a fault of ours."""
 
@@ -75,19 +82,31 @@ class StartError(AnycastleError):
 class Member:
     """Everything one member runs. Made by `prepare`, which either takes all it needs or raises with nothing taken."""
 
-    def __init__(self, config: Config, settings: MemberConfig, clock: Clock, undo: contextlib.ExitStack) -> None:
+    def __init__(
+        self,
+        config: Config,
+        settings: MemberConfig,
+        clock: Clock,
+        undo: contextlib.ExitStack,
+        *,
+        tables: Tables | None,
+        inheritance: Inheritance | None,
+    ) -> None:
         self.config = config
         self.settings = settings
         self.clock = clock
         self.started = clock.now()
         self.view: View | None = None
-        self.decisions: deque[DecisionReport] = deque(maxlen=DECISIONS_KEPT)
         self.changes = Changes()
         """Tells the dashboard that what it shows has moved."""
         self.heard: dict[str, tuple[talk.Talk, float]] = {}
         self.talk_refused = 0
         self.reload_refused = ""
         """Why the last reload was refused; empty when it was not."""
+        self.restart_refused = ""
+        """Why the last restart was refused; empty when there was none."""
+        self.gives_way = False
+        """At the end the DNS workers go on: the next process takes over their sockets."""
         self.link_since: dict[str, float] = {}
         """When the link to each member last came or went."""
         self.requests: deque[float] = deque(maxlen=REQUESTS_COUNTED_MAX)
@@ -97,12 +116,19 @@ class Member:
         """The last try to keep it failed, and that was said."""
         self._remembered: dict[str, SiteView] = {}
         self._announcing: asyncio.Task[None] | None = None
-        self._serving: asyncio.Task[None] | None = None
+        self._serving: list[asyncio.Task[None]] = []
         self._changed = asyncio.Event()
         self._stop = asyncio.Event()
         self.ready = asyncio.Event()
         """Set when users are served."""
 
+        self._inherits = inheritance is not None
+        self._inheritance = inheritance or Inheritance()
+        self.inherited = self._inheritance.take
+        """For what listens beside the member."""
+        self.beside: tuple[socket.socket, ...] = ()
+        """What listens beside the member, and is handed on with its own sockets."""
+        undo.callback(self._inheritance.close)
         replica = settings.replica
         content = settings.member in replica.sites
         _make_folder(settings.state_dir)
@@ -112,6 +138,7 @@ class Member:
             settings.state_dir / "ledger.sqlite", member=settings.member, groups=replica.group_names, content=content
         )
         undo.callback(self.ledger.close)
+        self.chronicle = Chronicle(self)
         self.drains = Drains(settings.member, decode(self.ledger.get("drains") or b"[]"))
         self.judge = Judge(settings.health, now=clock.now())
         self._restore_health()
@@ -121,15 +148,15 @@ class Member:
         self.round_trips = ClientRoundTrips(settings.member, replica.sites, config.names, clock=clock)
         self.links = self._make_links()
         self.links.bind()
+        self.replica.gate.fit = self._fit
         self.edge = self._make_edge()
         self.verdicts = self._make_verdicts(undo)
-        self.tables: Tables | None = None
+        self.passes = self._make_passes(undo)
+        self.tables = tables
         self.dns: DnsServer | None = None
         if settings.dns is not None:
-            with shown() as progress:
-                self.tables = build_tables(settings.dns, progress)
-            self.dns = DnsServer(settings.dns, clock=clock)
-            _check_ports(settings.dns.listen)
+            self.dns = DnsServer(settings.dns, clock=clock, inherited=self._inheritance.take)
+            check_free([each for each in settings.dns.listen if not self._inheritance.has(socket.SOCK_DGRAM, each)])
         self.announcer = self._make_announcer()
 
     def _make_announcer(self) -> Announcer | None:
@@ -142,7 +169,8 @@ class Member:
         replica = self.settings.replica
         hello = Hello(
             member=self.settings.member,
-            protocol=PROTOCOL,
+            protocol=OLDEST,
+            newest=PROTOCOL,
             incarnation=self.ledger.incarnation,
             members=replica.members,
             members_previous=replica.members_previous,
@@ -156,6 +184,7 @@ class Member:
             on_event=self._link_event,
             bodies=self.replica.body,
             clock=self.clock,
+            inherited=self._inheritance.take,
         )
         links.acquaintance = self.replica.acquaintance
         return links
@@ -166,12 +195,13 @@ class Member:
         edge = Edge(
             self.settings.edge,
             self.settings.replica.groups,
-            self.replica,
+            self.replica.gate,
             forward=self.links.forward,
             on_request=lambda _: self.requests.append(self.clock.now()),
             on_round_trip=self.round_trips.sampled,
             eligible=self._eligible,
             clock=self.clock,
+            inherited=self._inheritance.take,
         )
         edge.bind()
         self.links.edge_handler = edge.handle_forwarded
@@ -188,12 +218,30 @@ class Member:
         verdicts = VerdictService(
             self.settings.verdict,
             self.settings.replica.groups,
-            self.replica,
+            self.replica.gate,
             on_request=lambda _: self.requests.append(self.clock.now()),
+            inherited=self._inheritance.take_unix,
         )
         verdicts.bind()
         undo.callback(verdicts.close)
         return verdicts
+
+    def _make_passes(self, undo: contextlib.ExitStack) -> Passes | None:
+        if self.settings.verdict is None or self.settings.verdict.passes is None:
+            return None
+        groups = [group.name for group in self.settings.replica.groups]
+        passes = Passes(
+            self.settings.verdict.passes, groups, clock=self.clock, clear_until=self.replica.gate.clear_until
+        )
+        passes.bind()
+        undo.callback(passes.close)
+        self.replica.on_news = passes.revoke
+        return passes
+
+    def _fit(self, site: str, group: str) -> bool:
+        """Users are not kept away from a site by anybody's word, its health, or what the group requires."""
+        now = self.clock.now()
+        return self.view is None or not withheld(self.view, site, group, b"", grace_seconds=math.inf, now=now)
 
     def _link_event(self, event: Event) -> None:
         if isinstance(event, LinkUp | LinkDown):
@@ -201,7 +249,10 @@ class Member:
             self.heard.pop(event.member, None)
             if isinstance(event, LinkUp):
                 self.round_trips.tell_all()
-            log.info("event=%s peer=%s", "link-up" if isinstance(event, LinkUp) else "link-down", event.member)
+            state = "up" if isinstance(event, LinkUp) else "down"
+            log.info("event=link-%s peer=%s", state, event.member)
+            text, wall = f"the link to {event.member} is {state}", self.clock.wall()
+            self.chronicle.tell(Told(wall=wall, kind=Kind.LINK, site=event.member, text=text))
             self.note()
         self.replica.feed(event)
 
@@ -210,6 +261,20 @@ class Member:
     def stop(self) -> None:
         """Ask `run` to end in order."""
         self._stop.set()
+
+    def give_way(self) -> None:
+        """Ask `run` to end in order, but for the DNS workers: `dns` is then for the caller to close."""
+        self.gives_way = True
+        if self.verdicts is not None:
+            self.verdicts.handed_on = True
+        self._stop.set()
+
+    def sockets(self) -> tuple[socket.socket, ...]:
+        """What users and members come by, for the process that comes after."""
+        found = self.beside + self.links.sockets
+        for part in (self.edge, self.verdicts, self.dns):
+            found += part.sockets if part is not None else ()
+        return found
 
     async def run(self) -> None:
         """Until `stop`; everything but what `prepare` took is closed when it returns.
@@ -225,13 +290,16 @@ class Member:
                 finally:
                     await self._withdraw()
         finally:
-            if self.dns is not None:
+            if self.dns is not None and not self.gives_way:
                 await self.dns.close()
         await self._save_health()
+        await self.chronicle.end()
 
     async def _live(self, tasks: asyncio.TaskGroup, outer: asyncio.TaskGroup) -> None:
         """From the first link to the last goodbye."""
+        await self.chronicle.begin()
         background = [
+            tasks.create_task(self.chronicle.run()),
             tasks.create_task(self.links.run()),
             tasks.create_task(self.replica.run(self.links)),
             tasks.create_task(self.prober.run()),
@@ -240,13 +308,15 @@ class Member:
         ]
         if await self._unless_stopped(self._begin(tasks, outer, background)):
             log.info("member=%s event=ready", self.settings.member)
+            self._inheritance.close()
             self.ready.set()
             await self._stop.wait()
         log.info("member=%s event=stopping", self.settings.member)
         await self._withdraw()
-        if self._serving is not None:  # what is under way ends while its changes can still be fenced
-            self._serving.cancel()
-            await asyncio.wait([self._serving])
+        for task in self._serving:
+            task.cancel()
+        if self._serving:  # what is under way ends while its changes can still be fenced
+            await asyncio.wait(self._serving)
         for task in reversed(background):
             task.cancel()
 
@@ -267,13 +337,17 @@ class Member:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FIRST_ROUND_SECONDS_MAX):
                 await self.prober.first_round()
+        if self._inherits:
+            await self.replica.current(LEASES_SECONDS_MAX)  # users that wait need not hear that leases are coming
         self._publish(self._build())
         assert self.view is not None
         background.append(tasks.create_task(self._publish_changes()))
         if self.edge is not None:
-            self._serving = tasks.create_task(self.edge.run())
+            self._serving.append(tasks.create_task(self.edge.run()))
         if self.verdicts is not None:
-            background.append(tasks.create_task(self.verdicts.run()))
+            self._serving.append(tasks.create_task(self.verdicts.run()))
+        if self.passes is not None:
+            background.append(tasks.create_task(self.passes.run()))
         if self.dns is not None:
             assert self.tables is not None
             await self.dns.start(self.tables, self.view)
@@ -376,9 +450,9 @@ class Member:
 
     def _publish(self, view: View) -> None:
         wall = self.clock.wall()
-        for text in news(self.view, view):
-            self.decisions.append(DecisionReport(wall=wall, part="app", text=text))
-            log.info("event=view text=%r", text)
+        for told in news(self.view, view, wall=wall):
+            self.chronicle.tell(told, kept=told.kind is not Kind.CONTENT)
+            log.info("event=view text=%r", told.text)
         self.view = view
         if self.dns is not None:
             self.dns.publish(view)
@@ -393,7 +467,7 @@ class Member:
             observations=self.judge.observations(now=now),
             overrides=self.drains.overrides(),
             load=self._load(now),
-            announced=tuple(sorted(self.announcer.announced())) if self.announcer else (),
+            announced=self.announcer.announced_in_order() if self.announcer else (),
             standing=self.replica.standing(now=now),
             gated=self.judge.gated(now=now),
         )
@@ -462,49 +536,6 @@ class Member:
         self._told = self._own_talk(self.clock.now())
         self.replica.gossip(talk.encode(self._told))
 
-    def counters(self) -> dict[str, dict[str, int]]:
-        """Part -> what -> how often, for metrics and tables."""
-        found = {
-            "replicator": self.replica.counters() | {f"refused_{k}": n for k, n in self.links.refused.items()},
-            "health": {
-                "probe_rounds": self.prober.rounds,
-                "probe_failures": self.prober.failures,
-                "talk_refused": self.talk_refused,
-                "observations_refused": self.judge.observations_refused,
-            },
-        }
-        if self.edge is not None:
-            found["edge"] = self.edge.counters() | self.round_trips.counters()
-        if self.verdicts is not None:
-            found.setdefault("edge", {}).update((f"verdict_{k}", n) for k, n in self.verdicts.answers.items())
-        if self.dns is not None:
-            found["dns"] = {what: n for what, n in self.dns.counters().items() if what != "tcp_connections"}
-        if self.announcer is not None:
-            found["bgp"] = {
-                "announcements": self.announcer.announcements,
-                "withdrawals": self.announcer.withdrawals,
-            }
-        return found
-
-    def levels(self) -> dict[str, dict[str, int]]:
-        """Part -> what -> how it stands now."""
-        left = self.links.identity.seconds_left(wall=self.clock.wall())
-        found = {
-            "replicator": self.replica.levels() | {"certificate_left_seconds": int(left)}
-        } | self.round_trips.levels()
-        if self.edge is not None:
-            found["edge"] |= self.edge.levels(wall=self.clock.wall())
-        if self.announcer is not None:
-            kinds = {hold.kind for hold in self.announcer.holds()}
-            found["bgp"] = {f"routes_{kind}_bool": int(kind in kinds) for kind in ("frozen", "refused")}
-        if self.dns is not None:
-            found["dns"] |= {
-                "tcp_open_connections": self.dns.counters().get("tcp_connections", 0),
-                "zones_loaded": len(self.tables.zones) if self.tables else 0,
-                "reload_refused_bool": int(bool(self.reload_refused)),
-            }
-        return found
-
     # -- health over restarts -------------------------------------------------------------------------------------
 
     async def _keep_health(self) -> None:
@@ -532,10 +563,21 @@ class Member:
 
 
 @contextlib.contextmanager
-def prepare(config: Config, settings: MemberConfig, clock: Clock) -> Iterator[Member]:
-    """Take everything a member needs. Raises AnycastleError with one line and nothing taken."""
+def prepare(
+    config: Config,
+    settings: MemberConfig,
+    clock: Clock,
+    *,
+    tables: Tables | None = None,
+    inheritance: Inheritance | None = None,
+) -> Iterator[Member]:
+    """Take everything a member needs. Raises AnycastleError with one line and nothing taken.
+
+    `tables` are its nameserver's, if it has one: to read them may take long, so that is the caller's.
+    `inheritance` is what a process before left; None when there was none.
+    """
     with contextlib.ExitStack() as undo:
-        yield Member(config, settings, clock, undo)
+        yield Member(config, settings, clock, undo, tables=tables, inheritance=inheritance)
 
 
 def _make_folder(path: Path) -> None:
@@ -543,10 +585,3 @@ def _make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StartError(f"{path} cannot be made: {error.strerror}; expected a folder we may write") from error
-
-
-def _check_ports(listen: tuple[tuple[str, int], ...]) -> None:
-    """Bound again after the first round of probes; a port that is taken must show before anything starts."""
-    _, sockets = bind_all(listen, 1)
-    for each in sockets:
-        each.close()

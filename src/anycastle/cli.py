@@ -7,6 +7,7 @@ is exit status 1; `--json` prints the API's answer as it is.
 import argparse
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -16,9 +17,11 @@ from anycastle.announce_config import add_flags, from_flags, load, refuse_mixtur
 from anycastle.clock import SystemClock
 from anycastle.config import Config, ConfigError, load_config
 from anycastle.config_log import LogSettings
+from anycastle.config_profile import profile_about, profile_names, profile_text
 from anycastle.errors import AnycastleError
 from anycastle.log import log_to_stderr
 from anycastle.roster import next_step
+from anycastle.takeover import Predecessor
 
 DEFAULT_CONFIG = "/etc/anycastle/anycastle.toml"
 
@@ -75,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         ("sites", commands.sites, "every site: health, currency, what is withheld and why"),
         ("lag", commands.lag, "replication: origin × site, and what is in flight"),
         ("reload", commands.reload, "read zones, names and geography anew, all or nothing"),
+        ("restart", commands.restart, "another process takes over, and no query or request is lost: for upgrades"),
     ):
         add(name, run, help)
     audit = add("audit", commands.audit, "the changes that were asked for at this member: who, what, from where, when")
@@ -130,6 +134,10 @@ def _parser() -> argparse.ArgumentParser:
     announce = commands_of.add_parser("announce", help=help, description=help)
     add_flags(announce)
     announce.set_defaults(run=_announce)
+    help = "what comes with the program for one kind of software: the names, or one of them as a file to copy"
+    profile = commands_of.add_parser("profile", help=help, description=help)
+    profile.add_argument("name", metavar="NAME", nargs="?", help="print this one")
+    profile.set_defaults(run=_profile)
     _add_pki(commands_of)
     return parser
 
@@ -155,6 +163,17 @@ def _add_pki(commands_of: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 
 def _serve(options: argparse.Namespace) -> int:
+    """A process that is to take over from another says there why it cannot."""
+    predecessor = Predecessor.from_environment(os.environ)
+    try:
+        return _serve_after(predecessor, options)
+    except AnycastleError as error:
+        if predecessor is not None:
+            predecessor.refused(str(error))
+        raise
+
+
+def _serve_after(predecessor: Predecessor | None, options: argparse.Namespace) -> int:
     from anycastle.check import local_problems  # everything else starts faster without them
     from anycastle.replicator.rebuild import set_aside
     from anycastle.serve import serve
@@ -165,12 +184,14 @@ def _serve(options: argparse.Namespace) -> int:
     settings = config.for_member(options.site)
     _warn(config)
     if problems := local_problems(settings):
+        if predecessor is not None:
+            predecessor.refused("; ".join(problems))
         print(*problems, sep="\n", file=sys.stderr)
         return 2
     if options.rebuild_ledger and (aside := set_aside(settings.state_dir / "ledger.sqlite")):
         print(f"the damaged ledger is now {aside}", file=sys.stderr)
     log_to_stderr(config.log, SystemClock())
-    return _run(serve(config, settings, SystemClock()))
+    return _run(serve(config, settings, SystemClock(), predecessor))
 
 
 def _announce(options: argparse.Namespace) -> int:
@@ -198,6 +219,17 @@ def _openapi(options: argparse.Namespace) -> int:
     from anycastle.health.openapi import document
 
     print(json.dumps(document(), indent=2, ensure_ascii=False))
+    return 0
+
+
+def _profile(options: argparse.Namespace) -> int:
+    """Reads only what the program brings along."""
+    if options.name is not None:
+        print(profile_text(options.name), end="")
+        return 0
+    width = max(map(len, profile_names()))
+    for name in profile_names():
+        print(f"{name:{width}}  {profile_about(name)}")
     return 0
 
 

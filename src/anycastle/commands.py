@@ -21,9 +21,12 @@ from rich.table import Table
 
 from anycastle.config import Config, load_config, short_path
 from anycastle.errors import AnycastleError
+from anycastle.takeover import GIVE_WAY_SECONDS_MAX, PREPARE_SECONDS_MAX, REFUSED_WORDS, START_SECONDS_MAX
 
 ANSWER_SECONDS_MAX = 10.0
 WATCH_SECONDS_MIN, WATCH_SECONDS_MAX = 0.2, 3600.0
+TAKEOVER_SECONDS_MAX = GIVE_WAY_SECONDS_MAX + START_SECONDS_MAX
+"""From the moment in which the other process has read all it needs."""
 LOOK_SECONDS = 0.3
 """Between two looks at what is under way."""
 Json = dict[str, Any]
@@ -33,16 +36,22 @@ class CommandError(AnycastleError):
     """The member does not run here, or refused."""
 
 
-def choose_member(config: Config, site: str | None) -> str:
-    """The member that `--site` names; without it, the one whose socket is on this machine, if it is one."""
+def choose(config: Config, site: str | None) -> tuple[str, Path]:
+    """Who is asked, in words, and its socket: whom `--site` names; without it, the one that is on this machine.
+
+    Members on machines of their own mostly have one `state_dir`, so sockets of one name: then it is whoever runs here.
+    """
     if site is not None:
-        config.check_member(site)
-        return site
-    found = [member for member in config.members if config.control_socket(member).exists()]
-    if len(found) != 1:
-        here = ", ".join(found) or "none"
+        return site, config.control_socket(site)
+    found: dict[Path, list[str]] = {}
+    for member in config.members:
+        found.setdefault(config.control_socket(member), []).append(member)
+    there = {socket: members for socket, members in found.items() if socket.exists()}
+    if len(there) != 1:
+        here = ", ".join(member for members in there.values() for member in members) or "none"
         raise CommandError(f"say which member with --site; running on this machine: {here}")
-    return found[0]
+    ((socket, members),) = there.items()
+    return members[0] if len(members) == 1 else "the member here", socket
 
 
 def ask(
@@ -52,9 +61,9 @@ def ask(
     return _call(options, "GET", path, query=query, body=None, timeout_seconds=timeout_seconds)
 
 
-def tell(options: argparse.Namespace, path: str, body: Json) -> Json:
+def tell(options: argparse.Namespace, path: str, body: Json, *, timeout_seconds: float = 0.0) -> Json:
     """POST to the member's API."""
-    return _call(options, "POST", path, query=None, body=body, timeout_seconds=0.0)
+    return _call(options, "POST", path, query=None, body=body, timeout_seconds=timeout_seconds)
 
 
 def _call(
@@ -67,8 +76,7 @@ def _call(
     timeout_seconds: float,
 ) -> Json:
     config = load_config(options.config)
-    member = choose_member(config, options.site)
-    socket = config.control_socket(member)
+    member, socket = choose(config, options.site)
     seconds = timeout_seconds + ANSWER_SECONDS_MAX
     try:
         with short_path(socket) as short:
@@ -151,9 +159,11 @@ def _status(options: argparse.Namespace) -> int:
     for note in answer["notes"]:
         print(f"note: {note}")
     _show_sites(answer["sites"])
-    _show("links", ("peer", "state", "for", "reason"), [_link(link) for link in answer["links"]])
-    _show_routes(answer["sessions"])
-    _show("zones", ("zone", "serial", "records"), [(z["name"], z["serial"], z["records"]) for z in answer["zones"]])
+    _show("links", ("peer", "state", "for", "protocol", "reason"), [_link(link) for link in answer["links"]])
+    if answer["sessions"]:
+        _show_routes(answer["sessions"])
+    if zones := [(zone["name"], zone["serial"], zone["records"]) for zone in answer["zones"]]:
+        _show("zones", ("zone", "serial", "records"), zones)
     waiting, conflicts_total = answer["flights_total"], answer["conflicts_total"]
     print(f"{waiting} entries in flight, {conflicts_total} conflicts")
     return 0
@@ -472,6 +482,32 @@ def reload(options: argparse.Namespace) -> int:
     return 0
 
 
+def restart(options: argparse.Namespace) -> int:
+    """Asks for it, and looks until one of the two processes serves."""
+    before, began = ask(options, "status"), time.monotonic()
+    _progress("another process reads configuration and zones")
+    answer = tell(options, "restart", {}, timeout_seconds=PREPARE_SECONDS_MAX)
+    prepared = time.monotonic()
+    _progress(f"process {answer['to']} takes over from {answer['from']}")
+    while True:
+        time.sleep(LOOK_SECONDS)
+        with contextlib.suppress(CommandError):  # for a moment nobody listens, or the new one has no picture yet
+            after = ask(options, "status")
+            refused = next((note for note in after["notes"] if note.startswith(REFUSED_WORDS)), "")
+            if refused or after["process"] == answer["to"]:
+                break
+        if time.monotonic() - prepared > TAKEOVER_SECONDS_MAX:
+            raise CommandError(f"nobody serves {TAKEOVER_SECONDS_MAX:.0f} s after the restart: look at the log")
+    _progress("")
+    if refused:
+        raise CommandError(refused)
+    took = {"prepare_seconds": round(prepared - began, 1), "takeover_seconds": round(time.monotonic() - prepared, 1)}
+    if not as_json(options, {**answer, "version": after["version"], **took}):
+        versions = f"{after['version']} (process {answer['to']}) has taken over from {before['version']}"
+        print(f"{after['member']}: {versions} (process {answer['from']}) after {took['takeover_seconds']:g} s")
+    return 0
+
+
 # -- how it looks -----------------------------------------------------------------------------------------------------
 
 
@@ -506,8 +542,8 @@ def _group_words(site: Json, group: Json | None) -> tuple[str, str, str]:
     return (group["withheld"] or "eligible", _age(group["lag_seconds"]), pending or "-")
 
 
-def _link(link: Json) -> tuple[str, str, str, str]:
-    return (link["peer"], link["state"], _age(link["since_seconds"]), link["reason"])
+def _link(link: Json) -> tuple[str, str, str, str, str]:
+    return (link["peer"], link["state"], _age(link["since_seconds"]), str(link["protocol"] or "-"), link["reason"])
 
 
 def _show_holds(holds: list[Json]) -> None:

@@ -89,6 +89,7 @@ class MemberConfig:
     edge: EdgeSettings | None
     verdict: VerdictSettings | None
     dashboard: DashboardSettings | None
+    log: LogSettings
 
     @property
     def control_socket(self) -> Path:
@@ -155,6 +156,7 @@ class Config:
             edge=edge and replace(edge, affinity_keys=tuple(map(bytes.fromhex, (affinity_keys or "").split()))),
             verdict=self.verdict(member),
             dashboard=dashboard,
+            log=self.log,
         )
 
     def _health(self, member: str) -> HealthSettings:
@@ -207,7 +209,8 @@ class Config:
         if part is None:
             return None
         path = self._path(part.socket, member)
-        return VerdictSettings(site=member, socket=path, owner=part.owner, mode=part.mode)
+        passes = path.with_name(f"{path.name}.pass") if part.passes else None
+        return VerdictSettings(site=member, socket=path, owner=part.owner, mode=part.mode, passes=passes)
 
     def content_groups(self, member: str) -> tuple[GroupSettings, ...]:
         """The groups that a member holds the content of."""
@@ -261,6 +264,7 @@ class Config:
             isolated=part.isolated,
             exclude=part.exclude,
             dynamic=part.dynamic,
+            writing=part.writing,
             fence_timeout_seconds=part.fence_timeout_seconds,
             wait_max_seconds=part.wait_max_seconds,
             static=part.static,
@@ -527,6 +531,8 @@ def _check_probes(faults: Faults, sites: dict[str, SitePart], groups: tuple[Grou
             without = [name for name, site in sites.items() if label not in {probe.name for probe in site.probes}]
             if without:
                 problem = f"{label!r} is the label of no probe of {', '.join(without)}: expected one at each site"
+                if group.requires_by_profile:
+                    problem += "; the profile asks for it, and requires = [] here would not"
                 faults.add(f"groups.{group.name}.requires", problem)
     required = _required(groups)
     for name, site in sites.items():

@@ -72,6 +72,7 @@ class VerdictPart:
     socket: str
     owner: str | None
     mode: int
+    passes: bool
 
     @classmethod
     def read(cls, table: Table) -> "VerdictPart":
@@ -79,8 +80,9 @@ class VerdictPart:
             socket=table.need("socket", v.socket_file, "/", '"/run/anycastle/verdict.sock"'),
             owner=table.take("owner", v.account, None),
             mode=table.take("mode", v.file_mode, 0o600),
+            passes=table.take("passes", v.boolean, True),
         )
-        table.done(("socket", "owner", "mode"))
+        table.done(("socket", "owner", "mode", "passes"))
         return part
 
 

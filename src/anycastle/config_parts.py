@@ -12,6 +12,7 @@ from anycastle import config_values as v
 from anycastle.bgp.settings import Address
 from anycastle.config_edge import SiteEdgePart, affinity, read_site_edge
 from anycastle.config_probes import read_probes
+from anycastle.config_profile import read_profile
 from anycastle.config_read import Expected, NamedFile, Table
 from anycastle.config_routes import BgpPart, read_bgp
 from anycastle.dns.settings import NoneEligible, Policy, SteeredName
@@ -193,15 +194,19 @@ class GroupPart:
     scrub_bytes_per_second: int | None
     seed: str | None
     retention_seconds: float
+    writing: tuple[str, ...]
     requires: tuple[str, ...]
     """Labels of probes that gate it at their site."""
+    requires_by_profile: bool
+    """The group itself does not say so."""
 
 
-_GROUP_KEYS = (
-    *("root", "hosts", "document_root", "application", "writes", "copies", "isolated", "exclude", "dynamic"),
-    *("fence_timeout", "wait_max", "settle", "static", "affinity", "affinity_life", "scrub_rate", "seed", "retention"),
-    "requires",
+_PROFILE_KEYS = (
+    *("document_root", "writes", "writing", "copies", "isolated", "exclude", "dynamic", "static", "settle"),
+    *("fence_timeout", "wait_max", "affinity", "affinity_life", "scrub_rate", "seed", "retention", "requires"),
 )
+"""Those with a default."""
+_GROUP_KEYS = ("root", "hosts", "application", "profile", *_PROFILE_KEYS)
 
 
 SCRUB_BYTES_PER_SECOND = 5_000_000
@@ -216,9 +221,18 @@ def _scrub_rate(value: Any) -> int | None:
     return None if value == "off" else v.bytes_per_second(value)
 
 
+def _writes(value: Any, sites: tuple[str, ...]) -> tuple[str, ...]:
+    if isinstance(value, list):
+        return v.some_of(sites, "sites")(value)
+    if value not in ("any", "first"):
+        raise Expected(f'"any", "first", or an array of different sites out of {", ".join(sites)}')
+    return sites if value == "first" else ()
+
+
 def read_group(name: str, table: Table, sites: tuple[str, ...]) -> GroupPart:
+    own = frozenset(key for key in _PROFILE_KEYS if table.has(key))
+    profile = read_profile(table)
     anywhere: tuple[str, ...] = ()
-    writes = table.take("writes", lambda value: () if value == "any" else v.some_of(sites, "sites")(value), anywhere)
     affinity_seconds = table.take("affinity_life", v.positive_seconds, AFFINITY_SECONDS)
     usual_scrub_rate: int | None = SCRUB_BYTES_PER_SECOND
     part = GroupPart(
@@ -227,7 +241,8 @@ def read_group(name: str, table: Table, sites: tuple[str, ...]) -> GroupPart:
         hosts=table.need("hosts", v.many(v.host_name), (), '["*.blogs.example.com"]'),
         document_root=table.take("document_root", v.any_text, ""),
         application=table.need("application", v.http_url, "http://invalid", '"http://127.0.0.1:8081"'),
-        writes=writes,
+        writes=table.take("writes", lambda value: _writes(value, sites), anywhere),
+        writing=table.take("writing", v.many(v.text), ()),
         copies=table.take("copies", v.whole(1, max(1, len(sites))), 1),
         isolated=table.take("isolated", v.one_of(Isolated), Isolated.REFUSE),
         exclude=table.take("exclude", v.many(v.text), ()),
@@ -241,16 +256,25 @@ def read_group(name: str, table: Table, sites: tuple[str, ...]) -> GroupPart:
         seed=table.take("seed", v.one_out_of(sites, "site"), None),
         retention_seconds=table.take("retention", v.positive_seconds, RETENTION_SECONDS),
         requires=table.take("requires", v.many(v.short_name), ()),
+        requires_by_profile="requires" not in own,
     )
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", name):
         table.fault("", "expected a group name of lower-case letters, digits and inner hyphens, at most 32")
     if part.document_root.startswith("/") or ".." in part.document_root.split("/"):
         table.fault("document_root", 'expected a folder in the group such as "{1}/htdocs"')
     if part.settle_seconds >= part.fence_timeout_seconds:
-        table.fault("settle", "expected less than fence_timeout: every write waits so long")
+        why = "every write waits so long"
+        if "settle" not in own and "fence_timeout" in own:
+            table.fault("fence_timeout", f"expected more than the profile's settle, {part.settle_seconds:g} s: {why}")
+        else:
+            said = table if "settle" in own or profile is None else profile
+            said.fault("settle", f"expected less than fence_timeout: {why}")
     if "{1}" in part.document_root and not all(host.startswith("*.") for host in part.hosts):
         table.fault("document_root", "uses {1}, so each of hosts must begin with a star")
     table.done(_GROUP_KEYS)
+    if profile is not None:
+        profile.done(("about", *_PROFILE_KEYS))
+        table.faults.found.extend(profile.faults.found)
     return part
 
 

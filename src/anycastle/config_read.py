@@ -78,10 +78,13 @@ class Faults:
 
     def about(self, key: str) -> bool:
         """Something at this key or below it is wrong."""
-        return any(re.match(re.escape(key) + r"($|[.\[])", fault.key) for fault in self.found)
+        own = (fault.key for fault in self.found if fault.file == self.file)
+        return any(re.match(re.escape(key) + r"($|[.\[])", each) for each in own)
 
     def in_order(self) -> tuple[Fault, ...]:
-        return tuple(sorted(self.found, key=lambda fault: (fault.line or 0, fault.key)))
+        """This file's first; those of files that it names, each once."""
+        place = {fault: (fault.file != self.file, fault.file, fault.line or 0, fault.key) for fault in self.found}
+        return tuple(sorted(place, key=lambda fault: place[fault]))
 
     def _line(self, key: str) -> int | None:
         """Of the key, or of the nearest key around it (an inline table stands on one line)."""
@@ -99,6 +102,7 @@ class Table:
         self.place = place
         self.faults = faults
         self._left: dict[str, Any] = dict(values) if isinstance(values, dict) else {}
+        self._below: Table | None = None
         if not isinstance(values, dict):
             faults.add(place, f"expected a table, found {show(values)}")
 
@@ -119,8 +123,14 @@ class Table:
     def warn(self, name: str, problem: str) -> None:
         self.faults.warn(self.key(name) if name else self.place, problem)
 
+    def fall_back_on(self, below: "Table") -> None:
+        """From now on `take` looks there for what is not here; what is wrong there is a fault there."""
+        self._below = below
+
     def take(self, name: str, parse: Callable[[Any], T], default: T) -> T:
         """The value of an optional key."""
+        if self._below is not None:
+            default = self._below.take(name, parse, default)
         if name not in self._left:
             return default
         return self._parse(name, parse, default)

@@ -59,13 +59,25 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def init(options: argparse.Namespace) -> int:
     """Asks for what no flag says; returns the exit status."""
+    _refuse([options.folder / FILE])  # before anybody answers five questions in vain
     said = {key: getattr(options, key) for key in QUESTIONS}
     answers = read_answers(said, _ask)
     for made in write(options.folder, answers, with_pki=not options.no_pki):
         print(f"made {made}")
-    first = next(iter(answers.sites))
-    print(f"now: anycastle check --config {options.folder / FILE}, then anycastle doctor --site {first} at {first}")
+    print(_next_steps(options.folder, answers, with_pki=not options.no_pki))
     return 0
+
+
+def _next_steps(folder: Path, answers: Answers, *, with_pki: bool) -> str:
+    first = next(iter(answers.sites))
+    steps = [f"look it through, then: anycastle check --config {folder / FILE}"]
+    if with_pki:
+        steps.append(
+            "take the folder to every member, but of pki only ca.pem and the member's own NAME.pem and NAME.key"
+        )
+        steps.append(f"move {folder}/pki/ca.key to a safe place: whoever has it can be any member")
+    steps.append(f"at each member: anycastle doctor --site {first}, then anycastle serve --site {first} (its own name)")
+    return "now:\n" + "\n".join(f"  {number}. {step}" for number, step in enumerate(steps, 1))
 
 
 def _ask(question: str) -> str:
@@ -113,9 +125,7 @@ def write(folder: Path, answers: Answers, *, with_pki: bool) -> list[Path]:
     zone = folder / "zones" / answers.zone
     texts = {folder / FILE: _configuration(answers), zone: _zone(answers), folder / "tokens": _tokens()}
     authority = folder / "pki"
-    there = [file for file in (*texts, *([authority / "ca.pem"] if with_pki else [])) if file.exists()]
-    if there:
-        raise InitError(f"{there[0]} is there already: expected a folder without it")
+    _refuse([*texts, *([authority / "ca.pem"] if with_pki else [])])
     try:
         zone.parent.mkdir(parents=True, exist_ok=True)
         for file, text in texts.items():
@@ -126,10 +136,15 @@ def write(folder: Path, answers: Answers, *, with_pki: bool) -> list[Path]:
         raise InitError(f"{error.filename} cannot be written: {error.strerror}") from error
     made = list(texts)
     if with_pki:
-        made.append(pki.init(authority))
+        made += [pki.init(authority), authority / "ca.key"]
         for member in (*answers.sites, *answers.witnesses):
             made += pki.issue(authority, member)
     return made
+
+
+def _refuse(files: list[Path]) -> None:
+    if there := [file for file in files if file.exists()]:
+        raise InitError(f"{there[0]} is there already: expected a folder without it")
 
 
 def _at(address: str, port: int) -> str:
@@ -156,7 +171,7 @@ def _configuration(answers: Answers) -> str:
     members = ", ".join(f'"{name}"' for name in (*answers.sites, *answers.witnesses))
     sites = "".join(_site(name, address, answers.host) for name, address in answers.sites.items())
     witnesses = "".join(
-        f'\n[witnesses.{name}]                # votes, and holds no content\nlink = "{_at(address, 7400)}"\n'
+        f'\n{_noted(f"[witnesses.{name}]", "votes, and holds no content")}\nlink = "{_at(address, 7400)}"\n'
         f'dashboard = {{ listen = "127.0.0.1:9080", token_file = "tokens" }}\n'
         for name, address in answers.witnesses.items()
     )
@@ -169,39 +184,46 @@ members = [{members}]
 # pki/ca.pem goes to all members, NAME.pem and NAME.key to NAME alone, ca.key to none of them.
 tls = {{ authority = "pki/ca.pem", certificate = "pki/{{site}}.pem", key = "pki/{{site}}.key" }}
 {sites}{witnesses}
-[groups.{GROUP}]                                # one tree of content
+{_noted(f"[groups.{GROUP}]", "one tree of content")}
 root = "{answers.root}"
-hosts = ["{answers.host}"]                      # what the edge answers to
+{_noted(f'hosts = ["{answers.host}"]', "what the edge answers to")}
 application = "{answers.application}"
-writes = "any"                                  # or sites in order, for software that edits files in place
-copies = 1                                      # 2: an upload succeeds when two sites have it on their disks
-exclude = ["*/cache/", "*.lock"]                # what is not content
+{_noted('writes = "any"', "or sites in order, for software that edits files in place")}
+{_noted("copies = 1", "2: an upload succeeds when two sites have it on their disks")}
+{_noted('exclude = ["*/cache/", "*.lock"]', "what is not content")}
 
 [[zones]]
 file = "zones/{answers.zone}"
 
-[[names]]                                       # which site, decided per query
+{_noted("[[names]]", "which site, decided per query")}
 name = "{answers.host}"
 content = "{GROUP}:"
-steer = "closest"                               # needs coordinates of the sites, and [geo]
+{_noted('steer = "closest"', "the first site for everybody, until it has coordinates and [geo]")}
 ttl = {{ min = "5s", max = "60s" }}
 
-# [geo]                                         # where clients are: a country or city database (mmdb), or a list
+{_noted("# [geo]", "where clients are: a country or city database (mmdb), or a list")}
 # country = "country.mmdb"
+# networks = "networks.csv"                     # lines such as 198.51.100.0/24,{" ".join(answers.sites)}: nearest first
 """
 
 
+def _noted(line: str, words: str) -> str:
+    return f"{line:<47} # {words}"
+
+
 def _site(name: str, address: str, host: str) -> str:
+    link = f'link = "{_at(address, 7400)}"'
     return f"""
 [sites.{name}]
-addresses = ["{address}"]                       # what users are given
-# coordinates = [52.37, 4.90]                   # latitude, longitude in degrees: for steer = "closest"
-link = "{_at(address, 7400)}"                   # the other members connect here: let them through the firewall
+{_noted(f'addresses = ["{address}"]', "what users are given")}
+{_noted("# coordinates = [52.37, 4.90]", 'latitude, longitude in degrees: for steer = "closest"')}
+{_noted(link, "the other members connect here: let them through the firewall")}
 dns = {{ listen = ["{_at(address, 53)}"] }}
 edge = {{ listen = ["{_at(address, 80)}"] }}
 dashboard = {{ listen = "127.0.0.1:9080", token_file = "tokens" }}
 probes = [
-    {{ tcp = "{_at(address, 80)}" }},            # the edge is there
-    # {{ http = "http://{host}/health", address = "{_at(address, 80)}" }},   # and the software behind it is well
+    {_noted(f'{{ tcp = "{_at(address, 80)}" }},', "the edge is there")}
+    # and the software behind it is well:
+    # {{ http = "http://{host}/health", address = "{address}" }},
 ]
 """

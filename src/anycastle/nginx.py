@@ -1,6 +1,7 @@
 """The configuration of an nginx beside a member: what it serves by itself, the gate judges first.
 
-    read    auth_request → verdict socket: 204 → nginx's own file or PHP · 403 → built-in edge → the site that has it
+    read    auth_request → a pass, or verdict socket: 204 → nginx's own file or PHP · 403 → built-in edge → the site
+            that has it
     write   built-in edge on loopback: judged, passed to the application's server block, fenced, released
 
 Laws: hosts, roots and programs come from the groups' settings, so nginx and gate map a URL to the same file; every
@@ -12,6 +13,7 @@ import ipaddress
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from anycastle.errors import AnycastleError
@@ -21,6 +23,18 @@ KEPT_CONNECTIONS = 32
 SPARE_SECONDS = 5
 """nginx waits so much longer than the edge, which knows better what to say."""
 _CAPTURE = "{1}"
+_EACH = re.compile(r"\[!?[^\]]+\]|.", re.DOTALL)
+"""What a pattern is made of."""
+_TENTH = """\
+
+# A file of this name says that all of a group may be served until this tenth of a second is over. Who names what it has
+# already asks the gate, which knows the hash.
+map "$msec $http_if_none_match$http_if_range" $anycastle_tenth {
+    volatile;
+    default none;
+    "~^(?<tenth>[0-9]+\\.[0-9])[0-9]* $" $tenth;
+}
+"""
 
 
 class NginxError(AnycastleError):
@@ -44,7 +58,8 @@ def nginx_config(
         raise NginxError("expected edge.listen (on loopback) and edge.verdict.socket at this site")
     if not groups:
         raise NginxError("there is no group here that nginx could serve")
-    text = "\n".join([_shared(edge, verdict), *(_group(edge, group, wanted) for group in groups)])
+    passes = verdict.passes
+    text = "\n".join([_shared(edge, verdict), *(_group(edge, group, wanted, passes) for group in groups)])
     if edge.verdict_headers:
         return text
     lines = text.splitlines(keepends=True)
@@ -81,6 +96,7 @@ map $http_x_forwarded_proto $anycastle_https {{
     https   on;
 }}
 
+{_TENTH if verdict.passes else ""}
 # The gate. Connections are kept: one question costs no connect.
 upstream anycastle_verdict {{
     server {_quoted(f"unix:{verdict.socket}")};
@@ -97,13 +113,13 @@ upstream anycastle_edge {{
 """
 
 
-def _group(edge: EdgeSettings, group: GroupSettings, wanted: Wanted) -> str:
+def _group(edge: EdgeSettings, group: GroupSettings, wanted: Wanted, passes: Path | None) -> str:
     hosts = " ".join(group.hosts)
     listens = "\n".join(f"    listen {_safe(listen, 'listen')};" for listen in wanted.listen)
     judged = group.application if wanted.php is None else ""
     return f"""\
 # ---- group {group.name} ----
-{_capture(group)}
+{_capture(group)}{_passable(group) if passes else ""}
 # Where users come in.
 server {{
 {listens}
@@ -129,15 +145,18 @@ server {{
     set $anycastle_verdict "";
     set $anycastle_forward "";
     set $anycastle_status "";
+    set $anycastle_passed "";
+    set $anycastle_weak "";
+    open_file_cache off;  # it would go on serving what was replaced
 
     if ($anycastle_write) {{
         rewrite ^ /.anycastle/write last;
     }}
-
+{_writing(group) if group.writing else ""}
     location = /.anycastle/verdict {{
         internal;
         auth_request off;
-        proxy_pass http://anycastle_verdict;
+{_pass(group, passes) if passes else ""}        proxy_pass http://anycastle_verdict;
         proxy_http_version 1.1;
         proxy_pass_request_body off;
         proxy_pass_request_headers off;
@@ -182,11 +201,14 @@ server {{
         auth_request off;
         add_header Retry-After $anycastle_retry always;
         add_header Cache-Control no-store always;
-        add_header X-Anycastle-Verdict $anycastle_verdict always;
+        add_header X-Anycastle-Verdict $anycastle_passed$anycastle_verdict always;
         add_header X-Anycastle-Reason $anycastle_reason always;
         add_header X-Anycastle-Site {edge.site} always;
-        if ($anycastle_status = 204) {{
+        if ($anycastle_passed) {{
             return 500;  # let through, and failed here
+        }}
+        if ($anycastle_status = 204) {{
+            return 500;
         }}
         if ($anycastle_status = 400) {{
             return 400;
@@ -203,6 +225,41 @@ server {{
 {_proxied(edge, judged) if judged else _served(edge, group, wanted)}
 }}
 {"" if judged else _application(edge, group, wanted)}"""
+
+
+def _writing(group: GroupSettings) -> str:
+    """The group's own, whatever the method: they must not slip through on a pass."""
+    return f"""
+    if ($uri ~ {_quoted(_programs_below(*group.writing))}) {{
+        rewrite ^ /.anycastle/write last;  # `writing`
+    }}
+"""
+
+
+def _passable(group: GroupSettings) -> str:
+    """Another host than the group's is the gate's to refuse."""
+    lines = "\n".join(f"    {host} {group.name};" for host in group.hosts)
+    return f"""
+map $host ${_variable(group, "pass")} {{
+    hostnames;
+    default none;
+{lines}
+}}
+"""
+
+
+def _pass(group: GroupSettings, passes: Path) -> str:
+    """What is handed out on a pass has no validator but one that says nothing, so that the next question is judged."""
+    name = _quoted(f"{passes}/").rstrip('"') + f'${{{_variable(group, "pass")}}}/$anycastle_tenth"'
+    return f"""\
+        set $anycastle_passed "";
+        set $anycastle_weak "";
+        if (-f {name}) {{
+            set $anycastle_passed serve;
+            set $anycastle_weak 'W/"$anycastle_tenth"';
+            return 204;
+        }}
+"""
 
 
 def _through_the_edge(edge: EdgeSettings, group: GroupSettings) -> str:
@@ -247,7 +304,7 @@ def _proxied(edge: EdgeSettings, application: str) -> str:
 def _signed(edge: EdgeSettings) -> str:
     return f"""\
         add_header Cache-Control $anycastle_cache always;
-        add_header X-Anycastle-Verdict $anycastle_verdict always;
+        add_header X-Anycastle-Verdict $anycastle_passed$anycastle_verdict always;
         add_header X-Anycastle-Site {edge.site} always;"""
 
 
@@ -260,7 +317,7 @@ def _served(edge: EdgeSettings, group: GroupSettings, wanted: Wanted) -> str:
         # The hash is the only validator: times of whole seconds would let an overwritten file pass as unchanged.
         etag off;
         if_modified_since off;
-        add_header ETag $anycastle_etag;
+        add_header ETag $anycastle_weak$anycastle_etag;
         add_header Last-Modified "";
         add_header X-Anycastle-Version $anycastle_version;
 {_signed(edge)}
@@ -311,7 +368,7 @@ def _files(group: GroupSettings) -> str:
         index index.php index.html;
         try_files $uri $uri/{fallback};
         sendfile on;
-        open_file_cache off;  # it would go on serving what was replaced"""
+        open_file_cache off;"""
 
 
 def _programs(group: GroupSettings, wanted: Wanted, scheme: str, https: str, signed: str) -> str:
@@ -334,11 +391,28 @@ def _programs(group: GroupSettings, wanted: Wanted, scheme: str, https: str, sig
 
 
 def _unknown_program(pattern: str) -> str:
-    expression = "".join(".*" if char == "*" else "." if char == "?" else re.escape(char) for char in pattern)
     return f"""\
-    location ~ {_quoted(f"^/{expression}(/|$)")} {{
+    location ~ {_quoted(_programs_below(pattern))} {{
         return 404;  # `dynamic`, and no PHP: say here what runs it, else its source would be served
     }}"""
+
+
+def _programs_below(*patterns: str) -> str:
+    """fnmatch's patterns of programs as one expression on the URL; below a program it goes on (`/index.php/7`)."""
+    return f"^/({'|'.join(_EACH.sub(_expression, pattern) for pattern in patterns)})(/|$)"
+
+
+def _expression(found: re.Match[str]) -> str:
+    match found[0]:
+        case "*":
+            return ".*"
+        case "?":
+            return "."
+        case char if len(char) == 1:
+            return re.escape(char)
+        case several:  # [abc], [!a-z]
+            inner = several[1:-1].replace("\\", "\\\\").replace("^", "\\^")
+            return f"[^{inner[1:]}]" if inner.startswith("!") else f"[{inner}]"
 
 
 def _capture(group: GroupSettings) -> str:
@@ -362,8 +436,8 @@ def _root(group: GroupSettings) -> str:
     return plain.replace("\0", f"${{{_variable(group)}}}")
 
 
-def _variable(group: GroupSettings) -> str:
-    return f"anycastle_host_{group.name.replace('-', '_')}"
+def _variable(group: GroupSettings, what: str = "host") -> str:
+    return f"anycastle_{what}_{group.name.replace('-', '_')}"
 
 
 def _address(edge: EdgeSettings) -> str:

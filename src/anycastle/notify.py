@@ -20,6 +20,8 @@ class Notifier:
 
     def __init__(self, environment: MutableMapping[str, str] | None = None) -> None:
         known = os.environ if environment is None else environment
+        self.variables = {name: known[name] for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC") if name in known}
+        """For the process that comes after, which is the service's main one then."""
         self._address = known.pop("NOTIFY_SOCKET", "")
         microseconds, process = known.pop("WATCHDOG_USEC", ""), known.pop("WATCHDOG_PID", "")
         ours = process in ("", str(os.getpid())) and microseconds.isascii() and microseconds.isdecimal()
@@ -32,6 +34,10 @@ class Notifier:
     def reloading(self) -> None:
         """To be followed by `ready`."""
         self._say("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}", "STATUS=reloading")
+
+    def gives_way(self, process: int) -> None:
+        """From now on that one is the service, and speaks for it."""
+        self._say(f"MAINPID={process}", "STATUS=another process has taken over")
 
     def stopping(self) -> None:
         self._say("STOPPING=1", "STATUS=stopping")

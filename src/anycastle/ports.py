@@ -17,6 +17,7 @@ from anycastle import __version__
 from anycastle.app import Member
 from anycastle.bgp.announcer import Announcer
 from anycastle.config import ConfigError, MemberConfig, load_config
+from anycastle.counts import counters, levels
 from anycastle.dns.difference import follow
 from anycastle.dns.explain import explain
 from anycastle.dns.geo_map import map_page
@@ -25,7 +26,10 @@ from anycastle.dns.tables import Tables, build_tables
 from anycastle.dns.zone import serial_of, show_name
 from anycastle.errors import AnycastleError
 from anycastle.health.ask import Address
+from anycastle.health.event import Event, Wanted
+from anycastle.health.event import Kind as EventKind
 from anycastle.health.report import ConflictReport, DrainReport, Facts, Snapshot, ZoneReport, report
+from anycastle.health.series import HistoryReport
 from anycastle.health.view import ALL_GROUPS, View, show_path, withheld
 from anycastle.loading import shown
 from anycastle.replicator.content import Content
@@ -38,12 +42,14 @@ from anycastle.reports import (
     host_reports,
     link_reports,
     plan_report,
+    probe_reports,
     scrub_report,
     session_reports,
     trouble_reports,
     writing_notes,
 )
 from anycastle.roster import next_step
+from anycastle.takeover import REFUSED_WORDS, Successor, TakeoverError
 
 log = logging.getLogger("anycastle.ports")
 
@@ -55,8 +61,12 @@ BARRIER_SECONDS_MAX = 5.0
 class Ports:
     """One member's answers."""
 
-    def __init__(self, member: Member) -> None:
+    def __init__(self, member: Member, environment: Mapping[str, str]) -> None:
+        """`environment`: what another process that takes over needs beside our own."""
         self._member = member
+        self._environment = environment
+        self.successor: Successor | None = None
+        """Who is about to take over."""
 
     # -- reading --------------------------------------------------------------------------------------------------
 
@@ -70,6 +80,7 @@ class Ports:
         facts = Facts(
             cluster=member.settings.cluster,
             version=__version__,
+            process=os.getpid(),
             generation=member.changes.generation,
             wall=member.clock.wall(),
             started=member.started,
@@ -84,13 +95,15 @@ class Ports:
             drains=tuple(
                 DrainReport(site=o.site, group=o.group, by=o.by) for o in member.drains.overrides() if o.drained
             ),
-            decisions=tuple(member.decisions),
+            decisions=tuple(member.chronicle.tail),
+            events_total=member.chronicle.timeline.recorded,
+            probes=probe_reports(member, now=now),
             zones=self._zones(),
             hosts=host_reports(member),
             troubles=trouble_reports(member, now=now),
             notes=(*self._notes(now), *writing_notes(reports)),
-            counters=member.counters(),
-            levels=member.levels(),
+            counters=counters(member),
+            levels=levels(member),
         )
         return report(self._view(), facts, now=now)
 
@@ -110,14 +123,15 @@ class Ports:
         }
         known = _known(newest)
         fenced = newest is None or member.replica.controller.fenced(group, newest.origin) >= newest.seq
+        verdict = content.verdict(path, prefix, member.settings.replica.distance, now=now)
         return {
             "group": group,
             "path": show_path(path),
-            "newest": known,
+            "sites": sites,
             "fenced": fenced,
             "fence_waits_for": "" if fenced or newest is None else self._waits_for(newest, now),
-            "verdict_here": str(content.verdict(path, prefix, member.settings.replica.distance, now=now)),
-            "sites": sites,
+            "verdict_here": f"{type(verdict).__name__.lower()}: {verdict.reason}",
+            "newest": known,
             "summary": _where_summary(known, sites),
         }
 
@@ -141,6 +155,27 @@ class Ports:
 
     def conflicts(self) -> list[ConflictReport]:
         return [conflict_report(*each) for each in reversed(self._member.ledger.conflicts_by_id().items())]
+
+    def series(self, points: int) -> HistoryReport:
+        return self._member.chronicle.history.report(points)
+
+    async def timeline(self, site: str, place: str, name: str, limit: int) -> list[Event]:
+        """Of a name: what happened to its content, and what moved its users."""
+        if place and name:
+            raise AnycastleError("path and name are given: expected one of them")
+        wanted = Wanted(site=site, place=self._content_of(name) if name else place, sites_too=bool(name))
+        try:
+            return await asyncio.to_thread(self._member.chronicle.timeline.newest, limit, wanted)
+        except OSError as error:
+            raise AnycastleError(f"the timeline cannot be read: {error.strerror}") from error
+
+    def _content_of(self, name: str) -> str:
+        """`GROUP:PREFIX` that a steered name stands for."""
+        tables = self._member.tables
+        match = tables.steering.match(tuple(name.encode().split(b"."))) if tables is not None else None
+        if match is None or match.rule.group is None:
+            raise AnycastleError(f"{name} stands for no content here: expected a name that [[names]] steers by content")
+        return f"{match.rule.group}:{show_path(match.prefix)}"
 
     async def wait(self, group: str, path: bytes, sites: tuple[str, ...], timeout_seconds: float) -> Mapping[str, Any]:
         """Until the newest version known has landed at the sites; what is written meanwhile is not waited for."""
@@ -258,7 +293,9 @@ class Ports:
             member.changes.bump()
             raise
         member.reload_refused = ""
-        member.changes.bump()
+        own, wall = member.settings.member, member.clock.wall()
+        text = "zones, names and geography were read anew"
+        member.chronicle.tell(Event(wall=wall, kind=EventKind.RELOAD, site=own, text=text))
         return told
 
     async def _reload(self) -> Mapping[str, Any]:
@@ -293,6 +330,33 @@ class Ports:
             return str(error).partition("\n")[0]
         return ""
 
+    async def restart(self) -> Mapping[str, Any]:
+        """Start the next process, and give way to it once it has read all that it needs."""
+        member = self._member
+        if self.successor is not None:
+            raise AnycastleError(f"process {self.successor.process} is about to take over already")
+        if not member.ready.is_set():
+            raise AnycastleError(f"{member.settings.member} is starting: expected one that serves")
+        member.restart_refused = ""
+        self.successor = successor = Successor.start(member.sockets(), self._environment)
+        log.info("event=restart process=%d", successor.process)
+        try:
+            await successor.prepared()
+        except TakeoverError as error:
+            log.error("event=restart-refused reason=%r", str(error))
+            member.restart_refused = f"{REFUSED_WORDS}{error}"
+            member.changes.bump()
+            successor.release()
+            self.successor = None
+            raise TakeoverError(f"the new process cannot start, and this one serves on: {error}") from None
+        except BaseException:  # who asked has gone
+            successor.kill()
+            successor.release()
+            self.successor = None
+            raise
+        member.give_way()
+        return {"from": os.getpid(), "to": successor.process}
+
     def _zones(self) -> tuple[ZoneReport, ...]:
         tables = self._member.tables
         return tuple(
@@ -317,7 +381,17 @@ class Ports:
         held = [f"routes are {hold.kind}: {hold.reason}" for hold in hold_reports(self._member)]
         member, wall = self._member, self._member.clock.wall()
         ends = (*member.links.identity.faults(wall=wall), *(member.edge.faults(wall=wall) if member.edge else ()))
-        notes = (self._member.reload_refused, *held, *unraised, step, *ends, *watched, *scans)
+        notes = (
+            self._member.reload_refused,
+            self._member.restart_refused,
+            self._member.chronicle.timeline.fault,
+            *held,
+            *unraised,
+            step,
+            *ends,
+            *watched,
+            *scans,
+        )
         return tuple(note for note in notes if note)
 
     # -- small things ---------------------------------------------------------------------------------------------
@@ -394,6 +468,7 @@ def needs_restart(running: MemberConfig, wanted: MemberConfig) -> Iterator[str]:
             "probes": settings.health,
             "bgp": settings.bgp,
             "dashboard": settings.dashboard,
+            "log": settings.log,
         }
 
     before, after = of(running), of(wanted)

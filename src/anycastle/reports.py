@@ -16,6 +16,7 @@ from anycastle.health.report import (
     HostReport,
     LagReport,
     LinkReport,
+    ProbeReport,
     RouteReport,
     SessionReport,
     TroubleReport,
@@ -36,13 +37,29 @@ WRITTEN_SECONDS_MIN = 5.0
 DAMAGED_SHOWN_MAX = 100
 
 
+def probe_reports(member: Member, *, now: float) -> tuple[ProbeReport, ...]:
+    return tuple(
+        ProbeReport(
+            site=each.probe.site,
+            name=each.probe.name,
+            health=each.streak.health.value,
+            reason=each.streak.reason,
+            warning=each.streak.warning,
+            gates=each.probe.gates_only,
+            overdue_seconds=each.overdue_seconds,
+        )
+        for each in member.judge.watched(now=now)
+    )
+
+
 def link_reports(member: Member, *, now: float) -> tuple[LinkReport, ...]:
     connected = member.links.connected()
     return tuple(
         LinkReport(
             peer=peer,
             state="up" if peer in connected else "down",
-            reason="" if peer in connected else "no link; it is dialled again and again",
+            reason="" if peer in connected else member.links.refusal(peer) or "no link; it is dialled again and again",
+            protocol=member.links.version(peer),
             since_seconds=now - member.link_since.get(peer, member.started),
             queued_bytes=member.links.queued_bytes(peer),
         )

@@ -1,4 +1,4 @@
-"""Builds the next View from what the parts know, and says whether it is worse news than the last.
+"""Builds the next View from what the parts know, and says whether it is worse than the last.
 
 Laws: pure, so one set of facts gives one view; a member that lost everybody keeps its last picture of the others and
 speaks anew only of itself (design section 7: it freezes what it knew, and leaves itself out by not being current).
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import msgspec
 
 from anycastle.health.judge import Judgement
-from anycastle.health.view import GroupView, Health, SiteView, View, show_path
+from anycastle.health.view import GroupView, Health, SiteView, View
 from anycastle.talk import Talk
 
 
@@ -104,56 +104,3 @@ def _group_is_worse(old: GroupView | None, new: GroupView) -> bool:
     if old is None or (old.current and not new.current) or (new.gated and not old.gated):
         return True
     return any(prefix not in old.pending or since < old.pending[prefix] for prefix, since in new.pending.items())
-
-
-def news(old: View | None, new: View) -> tuple[str, ...]:
-    """What steering thinks differently of each site, in sentences for the live tail."""
-    lines = []
-    for name, site in new.sites.items():
-        before = old.sites.get(name) if old else None
-        lines += _sentences(name, before, site)
-    if old and old.isolated != new.isolated:
-        lines.append(
-            "this member lost all others: what it knew of them is frozen" if new.isolated else "no longer alone"
-        )
-    return tuple(lines)
-
-
-def _sentences(name: str, old: SiteView | None, new: SiteView) -> list[str]:
-    lines = []
-    if old is None or old.health is not new.health:
-        lines.append(f"{name} is {new.health.value}: {new.reason}")
-    was_drained, was_announced = (old.drained, old.announced) if old else (frozenset(), frozenset())
-    lines += [f"{name} is drained for {group}" for group in sorted(new.drained - was_drained)]
-    lines += [f"{name} is no longer drained for {group}" for group in sorted(was_drained - new.drained)]
-    lines += [f"{name} announces {prefix}" for prefix in sorted(new.announced - was_announced)]
-    lines += [f"{name} no longer announces {prefix}" for prefix in sorted(was_announced - new.announced)]
-    for group, state in new.groups.items():
-        before = old.groups.get(group) if old else None
-        if before is None or before.current != state.current:
-            lines.append(
-                f"{name} is {'current' if state.current else 'not current'} for {group}: {state.current_reason}"
-            )
-        was = before.gated if before else ""
-        if bool(was) != bool(state.gated):
-            lines.append(
-                f"{name} gets no users for {group}: it {state.gated}"
-                if state.gated
-                else f"{name} has again all that {group} requires"
-            )
-        lines += _pending_sentences(name, group, before, state)
-    return lines
-
-
-PREFIXES_TOLD_MAX = 5
-"""Of one site and moment; a bulk import must not push everything else out of the tail."""
-
-
-def _pending_sentences(name: str, group: str, old: GroupView | None, new: GroupView) -> list[str]:
-    before = old.pending.keys() if old else set()
-    late = sorted(new.pending.keys() - before)[:PREFIXES_TOLD_MAX]
-    done = sorted(before - new.pending.keys())[:PREFIXES_TOLD_MAX]
-    return [
-        *(f"{group}:{show_path(prefix)} has a change that has not landed at {name}" for prefix in late),
-        *(f"{group}:{show_path(prefix)} has landed at {name}" for prefix in done),
-    ]

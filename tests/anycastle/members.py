@@ -69,6 +69,37 @@ def anycastle(*words: str | Path) -> Done:
     return Done(status, out.getvalue(), err.getvalue())
 
 
+class Adopted:
+    """A process that took over from one that was started here: as much of a Popen as is needed."""
+
+    returncode = 0
+    """Nobody tells us: it is not our child."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+    def poll(self) -> int | None:
+        return None if alive(self.pid) else self.returncode
+
+    def wait(self, timeout: float = 30.0) -> int:
+        deadline = time.monotonic() + timeout
+        while alive(self.pid):
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired("a member", timeout)
+            time.sleep(0.02)
+        return self.returncode
+
+    def send_signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
 @dataclasses.dataclass
 class Site:
     """Where one member is."""
@@ -88,7 +119,7 @@ class Members:
     folder: Path
     sites: dict[str, Site]
     text: str
-    processes: dict[str, subprocess.Popen[bytes]] = dataclasses.field(default_factory=dict)
+    processes: dict[str, subprocess.Popen[bytes] | Adopted] = dataclasses.field(default_factory=dict)
     applications: list[ThreadingHTTPServer] = dataclasses.field(default_factory=list)
     before: tuple[str, ...] = ()
     """Words that the command line of each member begins with, such as those of setpriv."""
@@ -124,11 +155,19 @@ class Members:
             site,
         ]
         environment = os.environ | self.environment
-        self.processes[site] = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
-        )
+        started = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment)
+        self.processes[site] = started
         log.close()
-        return self.processes[site]
+        return started
+
+    def restart(self, site: str) -> Done:
+        """Another process takes over; it is the site's from then on, if it does."""
+        done = self.run("restart", "--json", site=site)
+        if done.status == 0:
+            assert done.json["from"] == self.processes[site].pid
+            assert self.processes[site].wait(20) == 0, self.log(site)
+            self.processes[site] = Adopted(done.json["to"])
+        return done
 
     def serve(self, site: str) -> Done:
         """Start a member that is expected to refuse."""
@@ -299,9 +338,14 @@ networks = "networks.csv"
 
 
 @contextlib.contextmanager
-def running(*names: str, more: str = "", site_more: str = "", face: bool = False) -> Iterator[Members]:
+def running(
+    *names: str, more: str = "", site_more: str = "", face: bool = False, verdict: bool = False
+) -> Iterator[Members]:
     """Members that run, their applications included, all eligible for everybody."""
     made = members(*names, more=more, site_more=site_more, face=face)
+    for site in made.sites.values() if verdict else ():
+        listen = f'edge = {{ listen = ["{ADDRESS}:{site.edge}"]'
+        made.change(listen, f'{listen}, verdict = {{ socket = "{made.folder}/{site.name}.verdict" }}')
     try:
         made.start_applications()
         for name in names:

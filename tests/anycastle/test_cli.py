@@ -52,6 +52,17 @@ def test_without_site_there_must_be_one_running(two: Members) -> None:
     assert (done.status, done.err) == (2, "anycastle: say which member with --site; running on this machine: none\n")
 
 
+def test_one_state_dir_for_all_is_that_of_whoever_runs_here(two: Members, tmp_path: Path) -> None:
+    file, socket = tmp_path / "a.toml", tmp_path / "state/control.sock"
+    file.write_text(two.text.replace('"state/{site}"', '"state"'))
+    done = anycastle("status", "--config", file)
+    assert done.err == "anycastle: say which member with --site; running on this machine: none\n"
+    socket.parent.mkdir()
+    socket.touch()
+    done = anycastle("status", "--config", file)
+    assert done.err == f"anycastle: the member here does not answer on {socket}: it is not running\n"
+
+
 @pytest.mark.parametrize("command", ["serve", "status"])
 def test_a_member_that_is_not_in_the_roster(two: Members, command: str) -> None:
     done = anycastle(command, "--config", two.config, "--site", "lon")

@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -45,6 +46,7 @@ def test_status_shows_the_member_its_sites_and_links(three: Members) -> None:
     assert done.out.startswith("ams of test, up for ")
     assert done.out.count("observers") == 3
     assert "0 entries in flight, 0 conflicts" in done.out
+    assert "\nroutes" not in done.out, "who announces none has no empty table"
     answer = three.run("status", "--json", site="nyc").json
     assert (answer["member"], answer["isolated"]) == ("nyc", False)
     assert {link["peer"]: link["state"] for link in answer["links"]} == {"ams": "up", "sgp": "up"}
@@ -371,6 +373,17 @@ def test_without_site_the_only_member_here_is_asked(three: Members, tmp_path: Pa
         2,
         "anycastle: say which member with --site; running on this machine: ams, nyc, sgp\n",
     )
+
+
+def test_members_with_one_state_dir_are_on_machines_of_their_own(three: Members) -> None:
+    """As `anycastle init` writes it: the socket that is here belongs to whoever runs here."""
+    state = load_config(three.config).control_socket("nyc").parent
+    text = re.sub(r'state_dir = "[^"]+"', f'state_dir = "{state}"', three.config.read_text())
+    same = three.config.with_name("same.toml")
+    same.write_text(text)
+    done = anycastle("status", "--json", "--config", same)
+    assert (done.status, done.err) == (0, "")
+    assert json.loads(done.out)["member"] == "nyc"
 
 
 def test_a_member_that_was_killed_does_not_answer_and_the_others_go_on(three: Members) -> None:

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from anycastle.nginx import NginxError, Wanted, nginx_config, select
+from anycastle.replicator.edge_target import Targets
 from anycastle.replicator.settings import EdgeSettings, GroupSettings, VerdictSettings
 from tests.anycastle.members import anycastle
 
 NGINX = shutil.which("nginx", path="/usr/sbin:/sbin:/usr/bin")
 EDGE = EdgeSettings(site="ams", listen=(("127.0.0.1", 8080),))
-VERDICT = VerdictSettings(site="ams", socket=Path("/run/anycastle/verdict.sock"))
+VERDICT = VerdictSettings(site="ams", socket=Path("/run/anycastle/verdict.sock"), passes=Path('/run/our "passes"; x'))
 GROUP = GroupSettings(
     name="blogs-1",
     root=Path('/srv/our "blogs"; x'),
@@ -24,6 +25,7 @@ GROUP = GroupSettings(
     application="http://127.0.0.1:8081",
     prefix_depth=1,
     dynamic=("*.php", "*.cgi", "admin/?.pl"),
+    writing=("admin/*.php", "[!a]/{x}.php"),
 )
 WIKI = replace(GROUP, name="wiki", root=Path("/srv/wiki"), hosts=("wiki.example.com",), document_root="")
 PHP = Wanted(php="unix:/run/php/php8.2-fpm.sock")
@@ -56,6 +58,40 @@ def test_every_location_is_behind_the_gate_but_those_that_ask_it() -> None:
     assert public.count("    auth_request /.anycastle/verdict;") == 1
 
 
+def test_without_passes_the_gate_is_always_asked() -> None:
+    with_passes = nginx_config(EDGE, VERDICT, (GROUP,), PHP)
+    assert 'if (-f "/run/our \\"passes\\"; x/${anycastle_pass_blogs_1}/$anycastle_tenth") {' in with_passes
+    assert "    *.de.blogs.example.com blogs-1;" in with_passes
+    without = nginx_config(EDGE, replace(VERDICT, passes=None), (GROUP,), PHP)
+    assert not re.search(r"\(-f|anycastle_tenth|anycastle_pass_", without)
+
+
+@pytest.mark.parametrize("pattern", ["wp-admin/*.php", "*.php", "a?c", "[!a]x", "[a-c^]x.php", "a.b(c"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "wp-admin/x.php",
+        "wp-admin/a/b.php/7",
+        "wp-admin/x.css",
+        "wp-adminx.php",
+        "abc",
+        "ac",
+        "bx",
+        "ax",
+        "^x.php",
+        "a.b(c",
+    ],
+)
+def test_what_writes_under_any_method_is_the_same_for_nginx_and_gate(pattern: str, path: str) -> None:
+    group = replace(WIKI, writing=("never", pattern))
+    text = nginx_config(EDGE, VERDICT, (group,), PHP)
+    (quoted,) = re.findall(r'if \(\$uri ~ "(.+)"\) \{', text)
+    expression = re.sub(r"\\(.)", lambda found: found[1] if found[1] in '"\\' else found[0], quoted)
+    writes = Targets((group,)).find("wiki.example.com", f"/{path}").writes("GET")
+    assert bool(re.search(expression, f"/{path}")) is writes
+    assert "$uri ~" not in nginx_config(EDGE, VERDICT, (replace(WIKI, writing=()),), PHP)
+
+
 def test_the_star_of_a_host_is_the_capture_of_its_root() -> None:
     text = nginx_config(EDGE, VERDICT, (GROUP,), PHP)
     assert 'root "/srv/our \\"blogs\\"; x/${anycastle_host_blogs_1}/htdocs";' in text
@@ -70,8 +106,8 @@ def test_the_star_of_a_host_is_the_capture_of_its_root() -> None:
 
 def test_programs_that_nothing_runs_are_not_shown_as_text() -> None:
     text = nginx_config(EDGE, VERDICT, (WIKI,), PHP)
-    assert text.count('location ~ "^/.*\\\\.cgi(/|$)"') == 2
-    assert text.count('location ~ "^/admin/.\\\\.pl(/|$)"') == 2
+    assert text.count('location ~ "^/(.*\\\\.cgi)(/|$)"') == 2
+    assert text.count('location ~ "^/(admin/.\\\\.pl)(/|$)"') == 2
 
 
 def test_an_edge_on_all_addresses_is_asked_on_loopback() -> None:

@@ -10,13 +10,16 @@ from collections.abc import Iterator
 import pytest
 from blake3 import blake3
 
+from anycastle.clock import SystemClock
 from tests.anycastle.members import ADDRESS, until
-from tests.anycastle.nginx_sites import HOST, NGINX, PHP_FPM, Sites, nginx_sites
+from tests.anycastle.nginx_sites import HOST, NGINX, PHP_FPM, Answer, Sites, nginx_sites
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or not NGINX or not PHP_FPM, reason="needs root, nginx and php8.2-fpm (script/bootstrap)"
 )
 BODY_RATE = 400_000
+JUDGED = {"If-None-Match": '"x"'}
+"""Who has something asks the gate whether it is still that, whether there is a pass or not."""
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +45,7 @@ def test_nginx_itself_serves_what_the_gate_lets_it(sites: Sites) -> None:
     sites.upload("ams", "b.jpg", content)
     _landed(sites, "nyc", "b.jpg", content)
     tag = f'"b3-{blake3(content).hexdigest()}"'
-    found = sites.ask("nyc", "/photos/b.jpg")
+    found = sites.ask("nyc", "/photos/b.jpg", headers=JUDGED)
     assert found.verdict == "serve"
     assert found.headers["Server"].startswith("nginx")
     assert found.headers["X-Anycastle-Site"] == "nyc"
@@ -56,6 +59,38 @@ def test_nginx_itself_serves_what_the_gate_lets_it(sites: Sites) -> None:
     assert sites.ask("nyc", "/photos/b.jpg", headers=part | {"If-Range": tag}).status == 206
     assert sites.ask("nyc", "/photos/b.jpg", headers=part | {"If-Range": '"x"'}).status == 200
     assert sites.ask("nyc", "/photos/b.jpg", method="HEAD").headers["Content-Length"] == "10000"
+
+
+def test_while_nothing_changes_nginx_has_a_pass(sites: Sites) -> None:
+    content = b"y" * 10_000
+    sites.upload("ams", "p.jpg", content)
+    _landed(sites, "nyc", "p.jpg", content)
+    found = until(lambda: _passed(sites, "/photos/p.jpg"), "a pass")
+    assert (found.status, found.body, found.verdict) == (200, content, "serve")
+    assert found.headers["X-Anycastle-Site"] == "nyc"
+    again = sites.ask("nyc", "/photos/p.jpg", headers={"If-None-Match": found.headers["ETag"]})
+    assert (again.status, again.headers["ETag"]) == (200, f'"b3-{blake3(content).hexdigest()}"'), "it said nothing"
+    part = {"Range": "bytes=0-9", "If-Range": found.headers["ETag"]}
+    assert sites.ask("nyc", "/photos/p.jpg", headers=part).status == 200
+    assert sites.ask("nyc", "/photos/p.jpg", host="www.example.net").status == 421
+    assert sites.ask("nyc", "/photos/none.jpg").status == 404
+
+
+def test_a_stopped_member_leaves_no_pass(sites: Sites) -> None:
+    """What is written meanwhile is fenced once its lease is over; by then nginx must not serve the old."""
+    sites.upload("ams", "s.jpg", b"old")
+    _landed(sites, "nyc", "s.jpg", b"old")
+    until(lambda: _passed(sites, "/photos/s.jpg"), "a pass")
+    nyc = sites.members.processes["nyc"]
+    nyc.send_signal(signal.SIGSTOP)
+    try:
+        until(lambda: sites.upload("ams", "s.jpg", b"new").status == 200, "fenced without nyc")
+        left = [float(file.name) for file in (sites.members.folder / "nyc.sock.pass").rglob("*.?")]
+        assert all(tenth + 0.1 < SystemClock().wall() for tenth in left), "what it left is over"
+    finally:
+        nyc.send_signal(signal.SIGCONT)
+    sites.members.settled()
+    assert sites.ask("nyc", "/photos/s.jpg").body == b"new"
 
 
 def test_programs_see_the_client_and_everybodys_uploads(sites: Sites) -> None:
@@ -86,7 +121,7 @@ def test_not_found_and_not_to_be_found(sites: Sites) -> None:
     assert (absent.status, absent.headers["Cache-Control"]) == (404, "no-store")
     for hidden in ("/.anycastle/tmp", "/.git/config", "/x.cgi", "/no.php", "/photos/none.php/x"):
         assert sites.ask("nyc", hidden).status == 404, hidden
-    assert sites.ask("nyc", "/a%2Fb").status == 400
+    assert sites.ask("nyc", "/a%2Fb", headers=JUDGED).status == 400
     assert sites.ask("nyc", "/", host="www.example.net").status == 421
     assert sites.ask("nyc", "/.anycastle/verdict").status == 404
     assert sites.ask("nyc", "/.anycastle/write").status == 404
@@ -148,3 +183,9 @@ def _refused(sites: Sites, path: str) -> object:
     answer = sites.ask("ams", path)
     time.sleep(0.05)
     return answer if answer.status == 503 else None
+
+
+def _passed(sites: Sites, path: str) -> Answer | None:
+    """nyc's answer, if the gate was not asked: it would have named the content."""
+    answer = sites.ask("nyc", path)
+    return answer if str(answer.headers["ETag"]).startswith("W/") else None

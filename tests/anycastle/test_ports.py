@@ -42,6 +42,8 @@ def differing(tmp_path: Path, old: str, new: str) -> list[str]:
         ("local_as = 64501", "local_as = 64509", ["bgp"]),
         ('hold_down = "2s"', 'hold_down = "3s"', ["bgp"]),
         ('dashboard = { listen = "127.0.1.1:9080" }', "", ["dashboard"]),
+        ("[geo]", '[log]\nformat = "json"\n\n[geo]', ["log"]),
+        ("[geo]", "[log]\nlines_per_minute = 7\n\n[geo]", ["log"]),
         ("coordinates = [40.71, -74.01]", "coordinates = [0.0, 100.0]", ["coordinates"]),
         ('steer = "closest"', 'steer = "failover"', []),
         ('addresses = ["127.0.1.1"]', 'addresses = ["127.0.1.9"]', []),

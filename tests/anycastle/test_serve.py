@@ -149,7 +149,7 @@ REFUSED: dict[str, tuple[Callable[[Members, Undo], None], str]] = {
     "edge taken": (taken("edge", socket.SOCK_STREAM), "expected to listen there for the edge"),
     "DNS UDP taken": (taken("dns", socket.SOCK_DGRAM), "(UDP): Address already in use"),
     "DNS TCP taken": (taken("dns", socket.SOCK_STREAM), "(TCP): Address already in use"),
-    "dashboard taken": (taken("dashboard", socket.SOCK_STREAM), "the dashboard cannot listen on "),
+    "dashboard taken": (taken("dashboard", socket.SOCK_STREAM), "expected to listen there for the dashboard"),
     "state below a file": (
         changes('"state/{site}"', '"zone/x"'),
         "state_dir zone/x cannot be made: zone is not a folder",
@@ -410,6 +410,7 @@ def test_sighup_reloads_and_a_broken_zone_keeps_what_was() -> None:
         assert made.lookup("www.example.com") == ["192.0.2.81"]
         with urllib.request.urlopen(f"http://{ADDRESS}:{made.sites['ams'].dashboard}/metrics", timeout=10) as scraped:
             assert "\nanycastle_dns_reload_refused_bool 1.0\n" in scraped.read().decode()
+        zone.write_text(zone.read_text().replace("bad A 1.2.3\n", ""))
         first = made.processes["ams"]
         assert made.start("ams").wait(30) == 2, "a second one of the same member"
         made.processes["ams"] = first

@@ -1,4 +1,4 @@
-"""The view is built from facts alone, and no worse news passes as better."""
+"""The view is built from facts alone, and nothing worse passes as better."""
 
 import dataclasses
 from typing import Any
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from anycastle.health.judge import Judgement
 from anycastle.health.view import ALL_GROUPS, GroupView, Health, SiteView, View, withheld
 from anycastle.talk import Talk
-from anycastle.world import PREFIXES_TOLD_MAX, Facts, build_view, differs, is_worse, news
+from anycastle.world import Facts, build_view, differs, is_worse
 
 SITES = ("ams", "nyc")
 QUIET = Talk(observations=(), overrides=(), load=0.0, announced=(), standing={})
@@ -65,14 +65,12 @@ def test_a_reason_makes_a_group_not_current() -> None:
     assert found.sites["nyc"].groups["photos"] == GroupView(current=False, current_reason="no link", pending={})
 
 
-def test_each_site_says_which_of_its_groups_are_gated_and_that_is_news_and_worse() -> None:
+def test_each_site_says_which_of_its_groups_are_gated_and_that_is_worse() -> None:
     well = view()
     found = view(heard={"nyc": msgspec.structs.replace(QUIET, gated={"photos": "requires database: refused"})})
     assert [found.sites[name].groups["photos"].gated for name in SITES] == ["", "requires database: refused"]
     assert is_worse(well, found)
     assert not is_worse(found, well)
-    assert news(well, found) == ("nyc gets no users for photos: it requires database: refused",)
-    assert news(found, well) == ("nyc has again all that photos requires",)
 
 
 def test_each_site_says_its_own_load_and_routes() -> None:
@@ -209,38 +207,3 @@ def test_a_site_that_loses_eligibility_is_never_better_news(
     if lost:
         assert is_worse(old, new)
         assert differs(old, new)
-
-
-# -- telling ------------------------------------------------------------------------------------------------------
-
-
-def test_news_are_sentences() -> None:
-    before = with_nyc(site(announced=frozenset({"p"})))
-    after = with_nyc(
-        site(
-            health=Health.DOWN,
-            reason="no answer",
-            drained=frozenset({"photos"}),
-            groups=group(current=False, current_reason="no link", pending={b"al\xff/": 1.0}),
-        )
-    )
-    assert news(before, after) == (
-        "nyc is down: no answer",
-        "nyc is drained for photos",
-        "nyc no longer announces p",
-        "nyc is not current for photos: no link",
-        "photos:al\\xff/ has a change that has not landed at nyc",
-    )
-    assert news(after, before)[-1] == "photos:al\\xff/ has landed at nyc"
-    assert news(before, before) == ()
-
-
-def test_losing_everybody_is_told_once() -> None:
-    lost, found = view(isolated=True), view()
-    assert news(found, lost) == ("this member lost all others: what it knew of them is frozen",)
-    assert news(lost, found) == ("no longer alone",)
-
-
-def test_a_bulk_import_does_not_push_everything_else_out_of_the_tail() -> None:
-    many = {b"%d/" % i: 1.0 for i in range(1000)}
-    assert len(news(with_nyc(site()), with_nyc(site(groups=group(pending=many))))) == PREFIXES_TOLD_MAX

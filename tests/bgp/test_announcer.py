@@ -3,7 +3,6 @@
 import asyncio
 import dataclasses
 import ipaddress
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,14 +26,6 @@ RULES = (
     ),
     RouteRule(prefix=ipaddress.ip_network(NAMESERVER), group=None, nameserver=True, hold_down_seconds=0.0),
 )
-
-
-@pytest.fixture
-def bird(tmp_path: Path) -> Iterator[Bird]:
-    router = Bird(tmp_path / "bird", "127.0.0.2")
-    router.start()
-    yield router
-    router.stop()
 
 
 def view(
@@ -69,6 +60,7 @@ async def test_from_views_to_the_router(bird: Bird, tmp_path: Path) -> None:
         await eventually(lambda: bird.table() == one)
         announcer.update(view(), "")
         await eventually(lambda: bird.table() == both and announcer.announced() == both.keys())
+        assert announcer.announced_in_order() == tuple(sorted(both))
         announcer.update(view(current=False), "")
         await eventually(lambda: bird.table() == one)
         announcer.update(view(), "")

@@ -101,14 +101,6 @@ class Raw:
 
 
 @pytest.fixture
-def bird(tmp_path: Path) -> Iterator[Bird]:
-    router = Bird(tmp_path / "bird", "127.0.0.2")
-    router.start()
-    yield router
-    router.stop()
-
-
-@pytest.fixture
 def raw(bird: Bird, tmp_path: Path) -> Iterator[Raw]:
     opened = Raw(bird, tmp_path / "raw")
     yield opened

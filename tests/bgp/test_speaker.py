@@ -21,14 +21,6 @@ from tests.bgp.router import DEGRADED, DRAINED, NORMAL, Bird, alive, children, e
 A, B = prefix("a"), prefix("b")
 
 
-@pytest.fixture
-def bird(tmp_path: Path) -> Iterator[Bird]:
-    router = Bird(tmp_path / "bird", "127.0.0.2")
-    router.start()
-    yield router
-    router.stop()
-
-
 @contextlib.asynccontextmanager
 async def running(speaker: Speaker) -> AsyncIterator[Speaker]:
     async with asyncio.TaskGroup() as group:

@@ -19,7 +19,7 @@ from tests.dns.delegated import ADDRESSES, GLUE, ORIGIN, SITES
 from tests.netns import Segment, segment
 
 KNOTD, UNBOUND = "/usr/sbin/knotd", "/usr/sbin/unbound"
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 60.0
 ROOT_ADDRESSES, PARENT_ADDRESSES = ("192.0.2.1", "2001:db8::1"), ("192.0.2.2", "2001:db8::2")
 RESOLVER = "192.0.2.100"
 HOSTS = {"root": ROOT_ADDRESSES, "parent": PARENT_ADDRESSES, **ADDRESSES, "client": (RESOLVER, "2001:db8::100")}
@@ -115,6 +115,7 @@ def unbound_configuration(folder: Path) -> str:
         f'server:\n  interface: 127.0.0.1\n  do-daemonize: no\n  username: ""\n  chroot: ""\n  directory: "{folder}"\n'
         f'  pidfile: ""\n  use-syslog: no\n  num-threads: 1\n  module-config: "iterator"\n  use-caps-for-id: yes\n'
         f"  root-hints: {folder}/hints\n  local-zone: test. nodefault\n  cache-max-ttl: 1\n"
+        "  infra-keep-probing: yes\n  infra-cache-max-rtt: 1000\n"
         "remote-control:\n  control-enable: no\n"
     )
 

@@ -15,7 +15,7 @@ from anycastle.dns import difference
 from anycastle.dns.difference import chain_from, follow
 from anycastle.dns.settings import SteeredName
 from anycastle.dns.tables import Tables, build_tables
-from anycastle.dns.wire import name_of
+from tests.dns.names import name_of
 from tests.dns.secondaries import KEY, SERIAL, ask_wire, query, records, zone_file
 from tests.dns.world import NAMES, make_settings
 

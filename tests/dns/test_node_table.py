@@ -18,7 +18,7 @@ from anycastle.dns.node_table import (
     unpack_sets,
 )
 from anycastle.dns.rrset import MX, A, make_rrset
-from anycastle.dns.wire import name_of
+from tests.dns.names import name_of
 
 LABELS = st.binary(min_size=1, max_size=5).map(bytes.lower)
 NAMES = st.lists(LABELS, max_size=4).map(lambda labels: name_of(tuple(labels)))

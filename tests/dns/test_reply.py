@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from anycastle.dns.reply import Answer, render, reply_bytes_max
 from anycastle.dns.rrset import CNAME, MX, NS, SOA, TXT, A, Rdata, RRset, make_rrset
-from anycastle.dns.wire import Query, Rcode, name_of, parse_query
+from anycastle.dns.wire import Query, Rcode, parse_query
+from tests.dns.names import name_of
 
 
 def query_for(name: str, *, edns: bool = True, payload: int = 1232) -> Query:

@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import struct
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from anycastle.dns.server import DnsServer
 from anycastle.dns.settings import Policy, SteeredName
 from anycastle.dns.tables import build_tables
 from anycastle.health.view import View
+from tests.asking import Asking, asking
 from tests.dns.world import make_settings, make_view
 
 DEADLINE_SECONDS = 15.0
@@ -255,3 +257,40 @@ async def test_tcp_takes_queries_in_pieces_and_in_bunches(tmp_path: Path) -> Non
             assert await reader.read() == b""
         writer.close()
         await writer.wait_closed()
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 2), (2, 1), (1, 3)])
+async def test_the_next_server_takes_over_the_same_sockets_and_no_query_is_lost(
+    tmp_path: Path, before: int, after: int
+) -> None:
+    settings = make_settings(tmp_path, workers=before)
+    tables = build_tables(settings)
+    first = DnsServer(settings, clock=SystemClock())
+    await first.start(tables, fresh_view())
+    settings = make_settings(tmp_path, workers=after, listen=first.addresses)
+    with asking() as asked:
+        asked.ask_dns(first.addresses[0], "www.example.com")
+        await until(lambda: len(asked.answered) == 3)
+        handed = [sock.dup() for sock in first.sockets]
+        second = DnsServer(settings, clock=SystemClock(), inherited=lambda kind, _: _of(kind, handed))
+        await second.start(tables, fresh_view())
+        assert second.addresses == first.addresses
+        await asyncio.sleep(0.3)  # both read the same sockets; nothing is decided by it
+        await first.close(seconds_max=5)
+        assert len(worker_pids()) == after
+        assert not first.sockets
+        so_far = Counter(asked.answered)
+        await until(lambda: _all_more(asked, so_far))
+    try:
+        assert asked.lost == []
+        assert len(second.sockets) == 2 * max(before, after)
+    finally:
+        await second.close()
+
+
+def _of(kind: socket.SocketKind, handed: list[socket.socket]) -> tuple[socket.socket, ...]:
+    return tuple(sock for sock in handed if sock.type == kind)
+
+
+def _all_more(asked: Asking, so_far: Counter[str]) -> bool:
+    return all(count > so_far[kind] + 20 for kind, count in asked.answered.items())

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from anycastle.dns.stream import QUERY_BYTES_MAX, Streams, client_of
+from anycastle.dns.stream import LEAVE_SECONDS, QUERY_BYTES_MAX, Streams, client_of
 
 IDLE_SECONDS = 10.0
 CONNECTIONS_MAX, CONNECTIONS_PER_CLIENT_MAX = 5, 3
@@ -221,3 +221,44 @@ def test_a_client_that_does_not_read_stops_being_answered(room: Room) -> None:
         with contextlib.suppress(BlockingIOError):
             got += len(client.recv(1 << 20))
     assert room.asked == 1000
+
+
+def test_at_the_end_everybody_gets_the_answers_and_nobody_is_reset(room: Room) -> None:
+    asks, piece, idle = room.connect(0.0), room.connect(0.0), room.connect(0.0)
+    asks.sendall(framed(b"one", b"two"))
+    piece.sendall(framed(b"three")[:3])
+    room.streams.leave(1.0)
+    assert room.listener.fileno() == -1, "nobody is let in"
+    room.work(1.0)
+    expected = framed(b"one" + SOURCE, b"two" + SOURCE)
+    assert asks.recv(len(expected), socket.MSG_WAITALL) == expected
+    assert asks.recv(1) == b"", "no more answers come"
+    asks.sendall(framed(b"too late"))
+    room.work(1.1)
+    assert room.asked == 2
+    piece.sendall(framed(b"three")[3:])
+    room.work(1.2)
+    expected = framed(b"three" + SOURCE)
+    assert piece.recv(len(expected), socket.MSG_WAITALL) == expected
+    piece.close()
+    room.work(1.3)
+    assert room.streams.count() == 2
+    room.streams.close_idle(1.0 + LEAVE_SECONDS)
+    assert idle.recv(1) == b""
+    assert asks.recv(1) == b"", "it was not reset, though what it sent last was not answered"
+    room.streams.close_idle(1.2 + LEAVE_SECONDS)
+    assert room.streams.count() == 0
+
+
+def test_at_the_end_answers_under_way_are_finished(room: Room) -> None:
+    client = room.connect(0.0)
+    client.sendall(framed(*[b"big"] * 4))
+    room.work(0.0)
+    room.streams.leave(0.1)
+    room.work(0.1)
+    received = bytearray()
+    while len(received) < 4 * (BIG_BYTES + 2):
+        received += client.recv(65536)
+        room.work(0.2)
+    room.streams.close_idle(0.2 + LEAVE_SECONDS)
+    assert client.recv(1) == b""

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anycastle.dns.edns import OPTIONS_MAX
-from anycastle.dns.wire import Fault, Query, Rcode, Silence, labels_of, name_of, parse_query
+from anycastle.dns.wire import Fault, Query, Rcode, Silence, labels_of, parse_query
+from tests.dns.names import name_of
 
 QUESTION = b"\x03www\x07example\x03com\x00" + struct.pack("!HH", 1, 1)
 ROOT_OPT = struct.pack("!BHHIH", 0, 41, 1232, 0, 0)

@@ -10,9 +10,9 @@ from anycastle.dns.master import load_zone
 from anycastle.dns.rrset import CNAME, DNAME, NS, SOA, A, make_rrset
 from anycastle.dns.settings import SteeredName, ZoneFile
 from anycastle.dns.tables import Tables, build_tables
-from anycastle.dns.wire import name_of
 from anycastle.dns.zone import ZoneError, is_below, look_up, negative_within, show_name
 from anycastle.dns.zone_build import make_zone
+from tests.dns.names import name_of
 from tests.dns.world import ask, make_settings, make_tables, show
 
 SOA_LINE = "au example.com. 300 IN SOA ns1.example.com. hostmaster.example.com. 2024010101 7200 3600 1209600 300"

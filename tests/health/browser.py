@@ -1,128 +1,89 @@
-"""A headless Chromium driven through the DevTools protocol: opens one page and runs scripts in it."""
+"""Debian's Chromium, driven by Playwright: one page of a browser of its own, and what a person would complain about."""
 
-import asyncio
-import base64
-import contextlib
-import itertools
-import re
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Any
 
-import aiohttp
+from playwright.async_api import Page, ViewportSize, async_playwright, expect
 
-START_SECONDS = 30.0
-DEADLINE_SECONDS = 15.0
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--disable-dev-shm-usage",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--remote-debugging-port=0",
-    "--window-size=1440,1500",
-)
+DEADLINE_MILLISECONDS = 30_000
+PHONE = ViewportSize(width=360, height=740)
+DESK = ViewportSize(width=1440, height=1100)
+CHROMIUM = shutil.which("chromium")
 
+OVERFLOW = """() => [...document.querySelectorAll('body *:not(svg *)')]
+    .filter((each) => each.getBoundingClientRect().right > innerWidth + 0.5 && !each.closest('.unseen, thead, .skip'))
+    .map((each) => `${each.nodeName} ${each.id} ${each.className} ${each.textContent.slice(0, 60)}`)"""
+"""What reaches beyond the right edge of the window."""
 
-class Page:
-    """One tab."""
-
-    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        self._socket = socket
-        self._ids = itertools.count(1)
-        self.complaints: list[str] = []
-        """What the page wrote to its console, or threw."""
-
-    async def call(self, method: str, **parameters: object) -> dict[str, Any]:
-        number = next(self._ids)
-        await self._socket.send_json({"id": number, "method": method, "params": parameters})
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            while True:
-                message = await self._socket.receive_json()
-                self._note(message)
-                if message.get("id") == number:
-                    assert "error" not in message, message
-                    result: dict[str, Any] = message["result"]
-                    return result
-
-    def _note(self, message: dict[str, Any]) -> None:
-        if message.get("method") in ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded"):
-            self.complaints.append(str(message["params"]))
-
-    async def run(self, script: str) -> Any:
-        """The value of an expression in the page."""
-        answer = await self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
-        assert "exceptionDetails" not in answer, answer
-        return answer["result"].get("value")
-
-    async def text(self, selector: str) -> str:
-        return str(await self.run(f"document.querySelector({selector!r})?.innerText ?? ''"))
-
-    async def until(self, selector: str, words: str) -> str:
-        """Waits until the text of an element contains `words`; the whole text."""
-        shown = ""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(DEADLINE_SECONDS):
-                while words not in (shown := await self.text(selector)):  # noqa: ASYNC110 - another process
-                    await asyncio.sleep(0.05)
-        assert words in shown
-        return shown
-
-    async def picture(self) -> bytes:
-        """What is to be seen, as PNG."""
-        shot = await self.call("Page.captureScreenshot", format="png")
-        return base64.b64decode(shot["data"])
+CONTRAST_MIN = 4.5
+"""WCAG 2.2, 1.4.3: of text in the usual size."""
+FAINT = """(least) => {
+    const parse = (color) => {
+        const [r, g, b, a = 1] = color.match(/[\\d.]+/g).map(Number);
+        return { rgb: [r, g, b], a };
+    };
+    const over = (top, below) => top.rgb.map((part, at) => part * top.a + below[at] * (1 - top.a));
+    const ground = (element) => {
+        if (element === null) return [255, 255, 255];
+        const own = parse(getComputedStyle(element).backgroundColor);
+        return own.a === 1 ? own.rgb : over(own, ground(element.parentElement));
+    };
+    const light = (rgb) => {
+        const linear = (c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+        const [r, g, b] = rgb.map((part) => linear(part / 255));
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const faint = [];
+    for (const each of document.querySelectorAll('body *:not(svg *):not(noscript):not(option)')) {
+        const own = [...each.childNodes].some((node) => node.nodeType === Node.TEXT_NODE && node.data.trim());
+        if (!own || !each.checkVisibility() || each.closest('.unseen, .skip')) continue;
+        const ink = parse(getComputedStyle(each).color), paper = ground(each);
+        const [a, b] = [light(over(ink, paper)), light(paper)].sort((x, y) => y - x);
+        const ratio = (a + 0.05) / (b + 0.05);
+        if (ratio < least) faint.push(`${ratio.toFixed(2)} ${each.nodeName}: ${each.textContent.slice(0, 40)}`);
+    }
+    return faint;
+}"""
+"""Text that stands out too little from what is behind it."""
 
 
 @asynccontextmanager
-async def opened(url: str, profile: Path, *, dark: bool = False) -> AsyncIterator[Page]:
-    """A browser of its own with the page open; ended by its process id."""
-    program = shutil.which("chromium") or "chromium"
-    process = await asyncio.create_subprocess_exec(
-        program,
-        *FLAGS,
-        f"--user-data-dir={profile}",
-        "about:blank",
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        port = await _port(process)
-        async with aiohttp.ClientSession() as session:
-            async with session.get(f"http://127.0.0.1:{port}/json/list") as response:
-                tabs = await response.json()
-            address = next(tab["webSocketDebuggerUrl"] for tab in tabs if tab["type"] == "page")
-            async with session.ws_connect(address, max_msg_size=64 * 1024 * 1024) as socket:
-                page = Page(socket)
-                for domain in ("Page", "Runtime", "Log"):
-                    await page.call(f"{domain}.enable")
-                scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-                await page.call("Emulation.setEmulatedMedia", features=[scheme])
-                await page.call("Page.navigate", url=url)
-                yield page
-                await page.call("Browser.close")
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.terminate()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(10.0):
-                await process.wait()
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
+async def opened(
+    url: str, *, dark: bool = False, size: ViewportSize = DESK, scale: float = 1.0
+) -> AsyncIterator[tuple[Page, list[str]]]:
+    """The page, live, and what it wrote to its console, threw, or asked of another host."""
+    complaints: list[str] = []
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        try:
+            context = await browser.new_context(
+                viewport=size,
+                color_scheme="dark" if dark else "light",
+                device_scale_factor=scale,
+                locale="en-GB",
+                timezone_id="UTC",
+            )
+            context.set_default_timeout(DEADLINE_MILLISECONDS)
+            page = await context.new_page()
+            page.on("console", lambda message: complaints.append(message.text))
+            page.on("pageerror", lambda error: complaints.append(str(error)))
+            origin = url.split("/", 3)[2]
+            page.on("request", lambda asked: None if f"//{origin}/" in asked.url else complaints.append(asked.url))
+            await page.goto(url)
+            await shows(page, "#connection", "live")
+            yield page, complaints
+        finally:
+            await browser.close()
 
 
-async def _port(process: asyncio.subprocess.Process) -> int:
-    assert process.stderr is not None
-    async with asyncio.timeout(START_SECONDS):
-        while line := await process.stderr.readline():
-            if found := re.search(rb"DevTools listening on ws://[^:]+:(\d+)/", line):
-                return int(found[1])
-    raise AssertionError("chromium ended before it listened")
+async def shows(page: Page, selector: str, *words: str) -> None:
+    """Waits until an element contains all the words."""
+    for each in words:
+        await expect(page.locator(selector)).to_contain_text(each, timeout=DEADLINE_MILLISECONDS)
+
+
+async def lacks(page: Page, selector: str, *words: str) -> None:
+    """Waits until an element contains none of the words."""
+    for each in words:
+        await expect(page.locator(selector)).not_to_contain_text(each, timeout=DEADLINE_MILLISECONDS)

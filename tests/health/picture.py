@@ -7,21 +7,23 @@ from anycastle.errors import AnycastleError
 from anycastle.health.ask import Address
 from anycastle.health.changes import Changes
 from anycastle.health.drain import Drains
+from anycastle.health.event import Event, Kind, Wanted
 from anycastle.health.report import (
     ConflictReport,
-    DecisionReport,
     DrainReport,
     Facts,
     FlightReport,
     GroupReport,
     LagReport,
     LinkReport,
+    ProbeReport,
     RouteReport,
     SessionReport,
     Snapshot,
     ZoneReport,
     report,
 )
+from anycastle.health.series import POINT_SECONDS, History, HistoryReport, Sample
 from anycastle.health.view import ALL_GROUPS, GroupView, Health, SiteView, View
 
 NOW = 1000.0
@@ -102,11 +104,33 @@ def facts(generation: int = 1, **more: Any) -> Facts:
         "groups": [GroupReport(name="blogs", cells=tuple(cells), fenced={"ams": 120})],
         "flights": [flight()],
         "conflicts": [conflict()],
-        "decisions": [DecisionReport(wall=WALL, part="health", text="sgp is down: no answer")],
+        "decisions": [Event(wall=WALL, kind=Kind.HEALTH, site="sgp", text="sgp is down: no answer")],
+        "probes": [
+            ProbeReport(
+                site="ams",
+                name="http health",
+                health="up",
+                reason="status 200",
+                warning="the certificate ends in 3 days",
+                gates=False,
+                overdue_seconds=0.0,
+            ),
+            ProbeReport(
+                site="sgp",
+                name="database",
+                health="down",
+                reason="it lags by 12 s",
+                warning="",
+                gates=True,
+                overdue_seconds=9.0,
+            ),
+        ],
         "zones": [ZoneReport(name="example.com", serial=2024010101, records=7)],
         "counters": {"dns": {"queries": 12, "noerror": 11}, "edge": {"requests_total": 3}},
     } | more
-    return Facts(cluster="example", version="0.1.0", generation=generation, wall=WALL, started=900.0, **given)
+    return Facts(
+        cluster="example", version="0.1.0", process=7, generation=generation, wall=WALL, started=900.0, **given
+    )
 
 
 class UnknownSite(AnycastleError):
@@ -124,15 +148,42 @@ class Ports:
         self.notes: tuple[str, ...] = ()
         self.reloads = 0
         self.asked: list[object] = []
+        self.events: list[Event] = []
+        self.history = History()
+        self.sampled_at = NOW
 
     def change(self, **sites: SiteView) -> None:
         self.sites |= sites
         self.changes.bump()
 
+    def tell(self, kind: Kind, text: str, *, site: str = "", place: str = "") -> None:
+        self.events.insert(0, Event(wall=WALL + len(self.events), kind=kind, site=site, place=place, text=text))
+        self.changes.bump()
+
+    def sample(self, sample: Sample, *, points: int = 1) -> None:
+        """The same that often."""
+        for _ in range(points):
+            self.sampled_at += POINT_SECONDS
+            self.history.take(sample, now=self.sampled_at, wall=WALL + self.sampled_at)
+        self.changes.bump()
+
+    def series(self, points: int) -> HistoryReport:
+        return self.history.report(points)
+
+    async def timeline(self, site: str, place: str, name: str, limit: int) -> list[Event]:
+        if name:
+            place = f"blogs:{name.partition('.')[0]}/"
+        wanted = Wanted(site=site, place=place, sites_too=bool(name))
+        return [event for event in self.events if wanted.matches(event)][:limit]
+
     def status(self) -> Snapshot:
         drains = [DrainReport(site=o.site, group=o.group, by=o.by) for o in self.drains.overrides() if o.drained]
         seen = view(isolated=self.isolated, **self.sites)
-        return report(seen, facts(self.changes.generation, drains=drains, notes=self.notes), now=NOW)
+        return report(
+            seen,
+            facts(self.changes.generation, drains=drains, notes=self.notes, events_total=len(self.events)),
+            now=NOW,
+        )
 
     async def where(self, group: str, path: bytes) -> dict[str, Any]:
         if group != "blogs":
@@ -203,6 +254,9 @@ class Ports:
 
     async def conflict(self, id: int, keep: str) -> dict[str, Any]:
         return {"id": id, "keep": keep}
+
+    async def restart(self) -> dict[str, Any]:
+        return {"from": 1, "to": 2}
 
     async def reload(self) -> dict[str, Any]:
         self.reloads += 1

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from anycastle.clock import SystemClock
-from anycastle.health import audit
+from anycastle.health import audit, lines
 from anycastle.health.access import Caller
 from anycastle.health.audit import Audit
 
@@ -27,7 +27,7 @@ def test_the_newest_come_first_and_torn_lines_are_left_out(tmp_path: Path) -> No
 
 
 def test_it_takes_a_bounded_amount_of_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audit, "FILE_BYTES_MAX", 2000)
+    monkeypatch.setattr(lines, "FILE_BYTES_MAX", 2000)
     kept = Audit(tmp_path / "audit.log", SystemClock())
     for number in range(100):
         kept.record(NIGHT, "drain", str(number), "done")

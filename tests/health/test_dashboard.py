@@ -17,8 +17,10 @@ from anycastle.clock import SystemClock
 from anycastle.config_tokens import read_tokens
 from anycastle.health.access import Access
 from anycastle.health.audit import Audit
-from anycastle.health.dashboard import make_app
+from anycastle.health.dashboard import PAGE_FILES, make_app
+from anycastle.health.event import Kind
 from anycastle.health.report import Snapshot
+from anycastle.health.series import Sample
 from anycastle.health.view import ALL_GROUPS, Health
 from tests.health.picture import Ports, site
 
@@ -119,6 +121,9 @@ async def test_the_questions() -> None:
             "client is 'here': expected an IP address, as in 192.0.2.1 or 2001:db8::1",
         ),
         ("/api/v1/explain?name=a&type=1", "type is '1': expected a record type, as in A or AAAA"),
+        ("/api/v1/timeline?site=a%20b", "site is 'a b': expected a site's name"),
+        ("/api/v1/timeline?path=alice", "path is 'alice': expected GROUP:PATH, as in blogs:alice/photo.jpg"),
+        ("/api/v1/timeline?limit=1001", "limit is '1001': expected a number from 1 to 1000"),
         ("/api/v1/map", "name is '': expected a DNS name, as in www.example.com"),
         ("/api/v1/map?name=a&limit=1001", "limit is '1001': expected a number from 1 to 1000"),
         ("/api/v1/map?name=a&limit=-1", "limit is '-1': expected a number from 1 to 1000"),
@@ -238,7 +243,8 @@ async def test_health_and_metrics() -> None:
 
 async def test_the_page_loads_nothing_from_elsewhere_and_every_answer_is_guarded() -> None:
     async with served(Ports()) as session:
-        for url in ("/", "/dashboard.js", "/map.js", "/style.css", "/icon.svg", "/api/v1/status", "/nothing"):
+        assert {"/", "/dashboard.js", "/style.css", "/icon.svg"} <= set(PAGE_FILES)
+        for url in (*PAGE_FILES, "/api/v1/status", "/nothing"):
             async with session.get(url) as response:
                 text = (await response.text()).replace("http://www.w3.org/", "")
                 assert response.headers["Content-Security-Policy"].startswith("default-src 'none'; script-src 'self'")
@@ -256,8 +262,8 @@ class Events:
         self._response = response
         self._rest = b""
 
-    async def next(self) -> dict[str, Any]:
-        """The next picture."""
+    async def next(self, kind: bytes = b"status") -> dict[str, Any]:
+        """The next picture, or what else is asked for."""
         while True:
             while b"\n\n" not in self._rest:
                 chunk = await self._response.content.readany()
@@ -265,9 +271,9 @@ class Events:
                 self._rest += chunk
             block, self._rest = self._rest.split(b"\n\n", 1)
             lines = dict(line.split(b": ", 1) for line in block.split(b"\n"))
-            if b"data" in lines:
+            if lines.get(b"event") == kind:
                 picture: dict[str, Any] = msgspec.json.decode(lines[b"data"])
-                assert (lines[b"event"], int(lines[b"id"])) == (b"status", picture["generation"])
+                assert kind != b"status" or int(lines[b"id"]) == picture["generation"]
                 return picture
 
 
@@ -279,6 +285,40 @@ async def test_a_change_is_pushed() -> None:
         assert [each["health"] for each in (await events.next())["sites"]] == ["up", "up", "up"]
         ports.change(nyc=site(Health.DOWN, "silence"))
         assert [each["health"] for each in (await events.next())["sites"]] == ["up", "down", "up"]
+
+
+async def test_each_new_point_of_the_series_is_pushed_once() -> None:
+    ports = Ports()
+    lag = ("lag_seconds", "nyc")
+    ports.sample(Sample(levels={lag: 1.0}), points=3)
+    async with served(ports) as session, session.get("/api/v1/events") as response:
+        events = Events(response)
+        assert (await events.next(b"point"))["number"] == 3
+        ports.change()
+        await events.next()
+        ports.sample(Sample(levels={lag: 2.5}))
+        pushed = await events.next(b"point")
+        assert (pushed["number"], pushed["series"]) == (4, [{"name": "lag_seconds", "label": "nyc", "values": [2.5]}])
+        whole = await get(session, "/api/v1/series")
+        assert whole["series"][0]["values"] == [1.0, 1.0, 1.0, 2.5]
+        assert {**whole, "series": pushed["series"]} == pushed
+
+
+async def test_the_timeline_is_searched() -> None:
+    ports = Ports()
+    ports.tell(Kind.DRAIN, "nyc is drained", site="nyc")
+    ports.tell(Kind.CONTENT, "withheld", site="sgp", place="blogs:alice/")
+    ports.tell(Kind.TROUBLE, "the disk is full", site="ams")
+    async with served(ports) as session:
+
+        async def told(query: str) -> list[str]:
+            return [each["text"] for each in (await get(session, f"/api/v1/timeline{query}"))["events"]]
+
+        assert await told("") == ["the disk is full", "withheld", "nyc is drained"]
+        assert await told("?limit=1") == ["the disk is full"]
+        assert await told("?site=nyc") == ["nyc is drained"]
+        assert await told("?path=blogs:alice/p.jpg") == ["withheld"]
+        assert await told("?name=alice.blogs.example.com&site=sgp") == ["withheld"]
 
 
 async def test_many_changes_become_few_events() -> None:

@@ -153,3 +153,14 @@ def test_new_configuration_forgets_removed_and_changed_probes_only() -> None:
     for _ in range(3):
         observer.observe(result(True, "changed"), now=2.0)
     assert observer.observation("ams", now=2.0).health is U
+
+
+def test_every_probe_is_shown_with_what_its_rounds_come_to() -> None:
+    observer = Observer("ams", (probe("tcp"), probe("dns", site="nyc"), replace(probe("database"), gates_only=True)))
+    for second in range(2):
+        observer.observe(result(True), now=float(second))
+    seen = {each.probe.name: each for each in observer.watched(now=11.0)}
+    assert list(seen) == ["database", "tcp", "dns"]
+    assert (seen["tcp"].streak.health, seen["dns"].streak.health) == (U, N)
+    assert seen["tcp"].overdue_seconds > 8.0
+    assert seen["dns"].overdue_seconds == 0.0

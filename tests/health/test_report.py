@@ -3,7 +3,8 @@
 import msgspec
 import pytest
 
-from anycastle.health.report import CONFLICTS_MAX, DECISIONS_MAX, FLIGHTS_MAX, PENDING_MAX, DecisionReport, report
+from anycastle.health.event import Event, Kind
+from anycastle.health.report import CONFLICTS_MAX, DECISIONS_MAX, FLIGHTS_MAX, PENDING_MAX, PROBES_MAX, report
 from anycastle.health.view import Health
 from tests.health.picture import NOW, WALL, conflict, facts, flight, site, view
 
@@ -41,18 +42,17 @@ def test_every_list_is_bounded_and_says_how_many_there_were() -> None:
     pending = {b"u%d/" % number: float(number) for number in range(PENDING_MAX + 5)}
     flights = [flight(float(number), seq=number) for number in range(FLIGHTS_MAX + 5)]
     conflicts = [conflict(WALL + number) for number in range(CONFLICTS_MAX + 5)]
-    decisions = [
-        DecisionReport(wall=WALL + number, part="dns", text=str(number)) for number in range(DECISIONS_MAX + 5)
-    ]
-    shown = report(
-        view(ams=site(pending=pending)), facts(flights=flights, conflicts=conflicts, decisions=decisions), now=NOW
-    )
+    decisions = [Event(wall=WALL + number, kind=Kind.HEALTH, text=str(number)) for number in range(DECISIONS_MAX + 5)]
+    probes = facts().probes[:1] * (PROBES_MAX + 5)
+    found = facts(flights=flights, conflicts=conflicts, decisions=decisions, probes=probes)
+    shown = report(view(ams=site(pending=pending)), found, now=NOW)
     group = shown.sites[0].groups["blogs"]
     assert (len(group.pending), group.pending_total, group.pending[0]) == (PENDING_MAX, PENDING_MAX + 5, "u0/")
     assert (len(shown.flights), shown.flights_total) == (FLIGHTS_MAX, FLIGHTS_MAX + 5)
     assert shown.flights[0].age_seconds == FLIGHTS_MAX + 4
     assert (len(shown.conflicts), shown.conflicts_total) == (CONFLICTS_MAX, CONFLICTS_MAX + 5)
     assert shown.conflicts[0].wall == WALL + CONFLICTS_MAX + 4
+    assert (len(shown.probes), shown.probes_total) == (PROBES_MAX, PROBES_MAX + 5)
     assert (len(shown.decisions), shown.decisions[0].text) == (DECISIONS_MAX, str(DECISIONS_MAX + 4))
 
 

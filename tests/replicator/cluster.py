@@ -14,7 +14,7 @@ from typing import Any
 from anycastle.clock import SystemClock
 from anycastle.replicator.content import Content
 from anycastle.replicator.ledger import Ledger
-from anycastle.replicator.message import PROTOCOL, Hello
+from anycastle.replicator.message import OLDEST, PROTOCOL, Hello
 from anycastle.replicator.peer import Links
 from anycastle.replicator.replica import Replica
 from anycastle.replicator.settings import RETENTION_SECONDS, GroupSettings, Lease, LinkSettings, ReplicaSettings
@@ -43,6 +43,8 @@ class Site:
         self.name = link.member
         self.root = group.pop("root", folder / self.name / "root")
         retention = group.pop("retention", RETENTION_SECONDS)
+        self.speaks: tuple[int, int] = group.pop("speaks", (OLDEST, PROTOCOL))
+        """The oldest and the newest version of the protocol, from the next start on."""
         self.root.mkdir(parents=True, exist_ok=True)
         (folder / self.name).mkdir(exist_ok=True)
         self.link = link
@@ -92,7 +94,14 @@ class Site:
         )
         self.links = Links(
             self.link,
-            Hello(self.name, PROTOCOL, self.ledger.incarnation, self.settings.members, ()),
+            Hello(
+                self.name,
+                self.speaks[0],
+                self.ledger.incarnation,
+                self.settings.members,
+                (),
+                newest=self.speaks[1],
+            ),
             compatible=lambda hello: "",
             on_event=self.replica.feed,
             bodies=self.replica.body,
@@ -124,11 +133,11 @@ class Site:
         await until(lambda: not self.reason(), f"{self.name} stands well")
 
     async def fence(self) -> Any:
-        return await self.replica.fence(GROUP)
+        return await self.replica.gate.fence(GROUP)
 
     async def admit(self, path: str) -> Any:
         prefix = path.rpartition("/")[0]
-        return await self.replica.admit(GROUP, path.encode(), f"{prefix}/".encode() if prefix else b"")
+        return await self.replica.gate.admit(GROUP, path.encode(), f"{prefix}/".encode() if prefix else b"")
 
     def has_landed(self, path: str) -> bool:
         """The newest version known here is in place."""

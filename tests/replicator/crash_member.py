@@ -71,7 +71,7 @@ class Member:
                 fault_point.arm(fault_point.Point[name] if name else None, times)
                 return True
             case {"may_write": _}:
-                return self.site.replica.may_write(GROUP) is None
+                return self.site.replica.gate.may_write(GROUP) is None
             case {"fence": _}:
                 return await self.site.fence() is None
             case _:

@@ -5,8 +5,10 @@ import fcntl
 import os
 import struct
 import subprocess
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+
+from tests.replicator.cluster import Site, cluster
 
 MIB = 1024 * 1024
 LOOP_SET_STATUS64, LOOP_GET_STATUS64 = 0x4C04, 0x4C05
@@ -78,6 +80,14 @@ def ext4(folder: Path, *, mib: int = 64) -> Iterator[Disk]:
         yield disk
     finally:
         disk.close()
+
+
+@contextlib.asynccontextmanager
+async def cluster_on_disk(folder: Path, *, mib: int = 64) -> AsyncIterator[tuple[Disk, Site, Site, Site]]:
+    """Three sites, of which nyc's root is on a disk of its own."""
+    with ext4(folder / "disk", mib=mib) as disk:
+        async with cluster(folder, each=lambda name: {"root": disk.point} if name == "nyc" else {}) as (ams, nyc, sgp):
+            yield disk, ams, nyc, sgp
 
 
 def fill(ballast: Path) -> None:

@@ -1,8 +1,8 @@
 """An edge for tests: a gate that says what the test wants, and a real little application behind it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from anycastle.replicator.edge_forward import ForwardError, ForwardRequest
 from anycastle.replicator.entry import NO_VERSION
 from anycastle.replicator.gate import Forward, Refuse, Serve
 from anycastle.replicator.settings import EdgeSettings, GroupSettings
-from tests.replicator.members import HOST, running
+from tests.ports import free_port
+from tests.replicator.members import HOST, Member, link_settings, meshed, running
 
 ALICE = "alice.blogs.example.com"
 DIGEST = b"\x01" * 32
@@ -33,13 +34,14 @@ class Gate:
         self.later: list[Serve | Forward | Refuse] = []
         """Said first, one after the other."""
         self.write: Forward | Refuse | None = None
+        self.elsewhere: tuple[str, ...] = ()
         self.behind: Forward | Refuse | None = None
         self.prefixes: list[bytes] = []
         self.fenced: Refuse | AnycastleError | None = None
         self.fence_open = asyncio.Event()
         self.fence_open.set()
         self.asked: list[tuple[str, bytes | None, bytes]] = []
-        self.fences_begun = self.fences_done = 0
+        self.fences_begun = self.fences_done = self.writes_under_way = 0
 
     async def admit(
         self, group: str, path: bytes | None, prefix: bytes, *, meanwhile: bool = True
@@ -50,9 +52,20 @@ class Gate:
     def may_write(self, group: str) -> Forward | Refuse | None:
         return self.write
 
+    def others(self, group: str) -> tuple[str, ...]:
+        return self.elsewhere
+
     async def before_write(self, group: str, prefix: bytes) -> Forward | Refuse | None:
         self.prefixes.append(prefix)
         return self.behind
+
+    @contextmanager
+    def writing(self, group: str) -> Iterator[None]:
+        self.writes_under_way += 1
+        try:
+            yield
+        finally:
+            self.writes_under_way -= 1
 
     def waiting_for(self, group: str) -> str:
         return "sgp has not acknowledged"
@@ -160,6 +173,24 @@ async def site(name: str = "ams", *, origin: str = "", **settings: Any) -> Async
         made.edge.bind()
         async with running(made.edge.run()):
             yield made
+
+
+@asynccontextmanager
+async def two_sites(authority: Path, *, down: Sequence[str] = (), **settings: Any) -> AsyncIterator[tuple[Site, Site]]:
+    """ams and nyc, each with its own application, linked by real TLS; nobody listens for those that are `down`."""
+    links = link_settings(authority)
+    members = {name: Member(links[name]) for name in ("ams", "nyc")}
+    origins = {name: f"http://{HOST}:{free_port()}" if name in down else "" for name in members}
+    async with (
+        site("ams", origin=origins["ams"], **settings) as ams,
+        site("nyc", origin=origins["nyc"], **settings) as nyc,
+    ):
+        for one in (ams, nyc):
+            member = members[one.edge.settings.site]
+            one.forward = member.links.forward
+            member.links.edge_handler = one.edge.handle_forwarded
+        async with meshed(*members.values()):
+            yield ams, nyc
 
 
 def signed(response: aiohttp.ClientResponse) -> tuple[int, str, str]:

@@ -11,7 +11,7 @@ from anycastle.clock import SystemClock
 from anycastle.replicator import pki
 from anycastle.replicator.body import BodySource
 from anycastle.replicator.event import LinkDown, LinkUp, Received
-from anycastle.replicator.message import PROTOCOL, Hello
+from anycastle.replicator.message import OLDEST, PROTOCOL, Hello
 from anycastle.replicator.peer import LinkEvent, Links
 from anycastle.replicator.settings import LinkSettings, Tls
 from tests.ports import free_port
@@ -49,8 +49,8 @@ def link_settings(folder: Path, names: tuple[str, ...] = NAMES, **changes: Any) 
     }
 
 
-def hello(member: str, names: tuple[str, ...] = NAMES, incarnation: int = 1) -> Hello:
-    return Hello(member, PROTOCOL, incarnation, names, ())
+def hello(member: str, names: tuple[str, ...] = NAMES, incarnation: int = 1, newest: int = PROTOCOL) -> Hello:
+    return Hello(member, OLDEST, incarnation, names, (), newest=newest)
 
 
 async def until(true: Callable[[], Any], what: str) -> None:
@@ -88,13 +88,14 @@ class Member:
         *,
         bodies: BodySource = no_bodies,
         incarnation: int = 1,
+        newest: int = PROTOCOL,
         compatible: Callable[[Hello], str] = lambda hello: "",
     ) -> None:
         self.name = settings.member
         self.heard: list[LinkEvent] = []
         self.links = Links(
             settings,
-            hello(self.name, incarnation=incarnation),
+            hello(self.name, incarnation=incarnation, newest=newest),
             compatible=compatible,
             on_event=self.heard.append,
             bodies=bodies,

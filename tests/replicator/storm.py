@@ -213,7 +213,7 @@ class Storm:
 
     def _symlink(self) -> str:
         path = self._somewhere()
-        target = self._chance.choice((b"a", b"../b", b"/etc/hostname", b"missing", b"."))
+        target = self._chance.choice((b"a", b"../b", b"/nowhere/at/all", b"missing", b"."))
         os.symlink(target + b"#" + self._content().strip(), path)
         return repr(path)
 

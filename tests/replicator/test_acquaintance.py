@@ -85,4 +85,18 @@ def test_a_new_ledger_says_so_and_is_taken_in() -> None:
     meet(ams, Member("nyc", Shelf(here={"g": {"ams": 5}})))
     lost = Member("nyc", Shelf(lives=(9,), facts={"forgot": b"new"}))
     assert meet(ams, lost) == ("", "")
-    assert lost.knows.knew_another(ams.hello("nyc")) is False, "the new one is what ams remembers from now on"
+    for _ in range(2):  # over any number of links, and restarts of either
+        lost.shelf.lives = (*lost.shelf.lives, lost.shelf.lives[-1] + 1)
+        ams, lost = Member("ams", ams.shelf), Member("nyc", lost.shelf)
+        assert meet(ams, lost) == ("", "")
+        assert lost.knows.knew_another(ams.hello("nyc")), "till it says that nothing is missing"
+    lost.shelf.put("forgot", b"")
+    assert meet(ams, lost) == ("", "")
+    assert not lost.knows.knew_another(ams.hello("nyc")), "the new one is what ams remembers from now on"
+
+
+def test_one_that_is_met_for_the_first_time_is_told_so_at_each_meeting() -> None:
+    ams, new = Member("ams", Shelf()), Member("nyc", Shelf(lives=(9,), facts={"forgot": b"new"}))
+    for _ in range(2):
+        assert meet(ams, new) == ("", "")
+        assert not new.knows.knew_another(ams.hello("nyc"))

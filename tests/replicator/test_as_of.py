@@ -85,8 +85,8 @@ async def test_a_page_is_served_from_a_folder_that_is_written_all_the_time(tmp_p
         async with running(_write_on(ams.root / "alice")):
             for site in (ams, nyc) * 10:
                 asked = GROUP, b"alice/page", b"alice/"
-                await until(lambda: isinstance(site.replica.judge(*asked), Wait), "changes are under way")  # noqa: B023
-                verdict = await site.replica.admit(*asked, meanwhile=False)
+                await until(lambda: isinstance(site.replica.gate.judge(*asked), Wait), "changes are under way")  # noqa: B023
+                verdict = await site.replica.gate.admit(*asked, meanwhile=False)
                 assert isinstance(verdict, Serve if site is ams else Serve | Forward)
 
 

@@ -1,72 +1,18 @@
-"""One group at one site: bodies it gives away, verdicts on what is not replicated, roots it refuses."""
+"""One group at one site: verdicts on what is not replicated, roots it refuses."""
 
-import os
 import shutil
 from pathlib import Path
 
 import pytest
 from blake3 import blake3
 
-from anycastle.replicator.content import INLINE_BYTES_MAX, common_prefix
+from anycastle.replicator.content import common_prefix
 from anycastle.replicator.disk import TreeError
 from anycastle.replicator.gate import Refuse, Serve
-from tests.replicator.cluster import GROUP, Site, alike, cluster
+from anycastle.replicator.stock import INLINE_BYTES_MAX
+from tests.replicator.cluster import GROUP, alike, cluster
 from tests.replicator.members import until
-from tests.replicator.tree_values import delete_entry, file_entry
-
-
-def body_of(site: Site, content: bytes) -> bytes | None:
-    descriptor, _ = site.content.open_body(blake3(content).digest())
-    if descriptor is None:
-        return None
-    with os.fdopen(descriptor, "rb") as file:
-        return file.read()
-
-
-async def test_bodies_are_given_by_digest_and_small_ones_travel(tmp_path: Path) -> None:
-    async with cluster(tmp_path, ("ams",)) as (site,):
-        big = b"b" * (INLINE_BYTES_MAX + 1)
-        (site.root / "big").write_bytes(big)
-        (site.root / "small").write_bytes(b"small")
-        (site.root / "empty").write_bytes(b"")
-        assert await site.fence() is None
-        entries = {entry.path: entry for entry in site.ledger.entries(GROUP, "ams", 0, 10)}
-        assert body_of(site, big) == big
-        assert body_of(site, b"unknown") is None
-        assert site.content.small_body(entries[b"small"]) == b"small"
-        assert site.content.small_body(entries[b"big"]) is None
-        assert site.content.small_body(entries[b"empty"]) is None
-        assert site.content.small_body(file_entry(b"small", b"Small")) is None, "it is something else by now"
-        assert site.content.small_body(file_entry(b"gone")) is None
-        (site.root / "big").unlink()
-        assert body_of(site, big) is None
-
-
-async def test_a_body_is_found_wherever_it_still_is(tmp_path: Path) -> None:
-    async with cluster(tmp_path, ("ams",)) as (site,):
-        for name in ("1", "2", "3"):
-            (site.root / name).write_bytes(b"same")
-        assert await site.fence() is None
-        digest = blake3(b"same").digest()
-        first, second, third = (path.decode() for path, _ in site.ledger.with_digest(GROUP, digest, 9))
-        site.content.settle.look = lambda paths: None  # type: ignore[method-assign]  # our events are not heard yet
-        (site.root / first).unlink()
-        assert body_of(site, b"same") == b"same"
-        (site.root / second).write_bytes(b"else")
-        assert body_of(site, b"same") == b"same"
-        (site.root / third).rename(site.root / "moved")
-        assert site.content.open_body(digest)[1] == [first.encode(), second.encode(), third.encode()], "worth a look"
-
-
-async def test_whoever_asks_for_a_body_that_is_not_here_makes_its_places_be_looked_at(tmp_path: Path) -> None:
-    async with cluster(tmp_path, ("ams",)) as (site,):
-        (site.root / "gone").write_bytes(b"was here")
-        assert await site.fence() is None
-        looked: list[bytes] = []
-        site.content.settle.look = looked.extend  # type: ignore[method-assign]
-        (site.root / "gone").unlink()
-        assert await site.replica.body(GROUP, blake3(b"was here").digest()) is None
-        assert b"gone" in looked
+from tests.replicator.tree_values import delete_entry
 
 
 async def test_content_that_is_here_is_copied_though_its_first_place_changed(tmp_path: Path) -> None:

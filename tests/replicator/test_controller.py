@@ -83,7 +83,7 @@ def test_a_new_link_is_asked_for_a_lease_and_told_what_has_landed() -> None:
 def test_a_request_is_granted_with_what_is_recorded_here() -> None:
     one = controller(recorded={"g": {"nyc": 2}})
     one.step(e.LinkUp("nyc", 1), now=5.0)
-    granted = m.LeaseGrant(1.0, 1, {"g": {"nyc": 2}, "h": {}}, {"g": {}, "h": {}}, 3.0)
+    granted = m.LeaseGrant(1.0, 1, {"g": {"nyc": 2}, "h": {}}, {"g": {}, "h": {}}, 3.0, {"g": (0, 2), "h": (0, 0)})
     assert sent(hear(one, "nyc", request(), 5.0), m.LeaseGrant) == [("nyc", granted)]
 
 
@@ -302,6 +302,64 @@ def test_a_member_that_lost_its_ledger_gets_its_own_journal_back() -> None:
     assert e.SendEntries("nyc", "g", "nyc", 0, 5) in hear(one, "nyc", request(sent=2.0))
     lost = linked()
     assert hear(lost, "nyc", entries("ams", 1, 2)) == (e.Record("g", "ams", entries("ams", 1, 2).entries, {}, 0, 2),)
+
+
+FORGETFUL = {"forgot": "new", "limits": FeedLimits(backlog_entries_max=0), "groups": ("g",)}
+
+
+def test_what_nobody_has_of_the_own_journal_is_passed_over_and_told() -> None:
+    lost = controller(**FORGETFUL)
+    for member in ("nyc", "sgp"):
+        lost.step(e.LinkUp(member, 1), now=QUIET)
+    hear(lost, "nyc", entries("ams", 1, 2))
+    lost.step(e.Recorded("g", "ams", 2), now=QUIET)
+    known = {"g": {"ams": 5}}
+    hear(lost, "nyc", grant(QUIET, known, yours={"g": (2, 5)}))
+    assert not lost.remembers()
+    commands = hear(lost, "sgp", grant(QUIET, known, yours={"g": (3, 4)}))
+    assert not _records(commands), "sgp may have the third yet"
+    commands = hear(lost, "sgp", grant(QUIET + 1, known, yours={"g": (2, 4)}), QUIET + 1)
+    assert _records(commands) == [e.Record("g", "ams", (), {}, 2, 5, lost=True)]
+    assert not _records(lost.step(e.Tick(), now=QUIET + 1.1)), "once"
+    commands = lost.step(e.Recorded("g", "ams", 5), now=QUIET + 1.2)
+    assert e.Remembered() in commands
+    assert lost.remembers()
+
+
+def test_a_stretch_that_was_lost_is_recorded_and_nothing_was_missed() -> None:
+    one = linked(recorded={"g": {"nyc": 5}}, detailed={"g": {"nyc": 2}})
+    assert one.uncovered("g", b"a") == ("nyc", 5)
+    commands = hear(one, "nyc", m.Entries("g", "nyc", (), after=2, upto=5, lost=True))
+    assert _records(commands) == [e.Record("g", "nyc", (), {}, 2, 5, lost=True)]
+    assert not one.outdated("g")
+    assert sent(one.step(e.Recorded("g", "nyc", 5), now=QUIET), m.Ack)[0][1].detailed == 5
+    assert one.uncovered("g", b"a") is None
+    assert not _records(hear(one, "nyc", m.Entries("g", "nyc", (), after=5, upto=5 + 10**9, lost=True)))
+    assert one.ignored["too much said to be lost"] == 1
+
+
+def test_what_is_on_its_way_to_the_disk_is_told_to_who_may_have_lost_it() -> None:
+    one = linked(groups=("g",))
+    hear(one, "nyc", entries("nyc", 1, 2))
+    hear(one, "nyc", m.Mark("g", "nyc", 0, 9, b"a/"))
+    (granted,) = sent(hear(one, "nyc", request({"g": {}})), m.LeaseGrant)
+    assert granted[1].yours == {"g": (2, 9)}
+    one.step(e.Tick(), now=QUIET + 100.0)
+    (granted,) = sent(hear(one, "nyc", request({"g": {}}), QUIET + 100.0), m.LeaseGrant)
+    assert granted[1].yours == {"g": (2, 9)}, "a disk that takes so long may write it yet"
+
+
+def test_nobody_knows_where_what_was_given_back_belongs() -> None:
+    """A mark over it is of the whole group, even where what came afterwards is below one folder."""
+    lost = linked(**FORGETFUL)
+    hear(lost, "nyc", entries("ams", 1, 2))
+    commands = lost.step(e.Recorded("g", "ams", 2), now=QUIET) + lost.step(e.Journaled("g", 3, b"a/"), now=QUIET)
+    marks = [mark for to, mark in sent(commands, m.Mark) if to == "sgp"]
+    assert marks == [m.Mark("g", "ams", 0, 2, b""), m.Mark("g", "ams", 2, 3, b"a/")]
+
+
+def _records(commands: tuple[e.Command, ...]) -> list[e.Record]:
+    return [command for command in commands if isinstance(command, e.Record)]
 
 
 def _feeds(commands: tuple[e.Command, ...]) -> list[e.SendEntries]:

@@ -11,7 +11,7 @@ from anycastle.replicator.courier import Courier
 from anycastle.replicator.entry import Entry, Kind
 from anycastle.replicator.event import SendEntries
 from anycastle.replicator.ledger import Ledger
-from anycastle.replicator.message import Entries
+from anycastle.replicator.message import BODIES_FOLLOW, PROTOCOL, Bodies, Entries
 from anycastle.replicator.observation import Change
 from anycastle.replicator.threads import Threads
 from tests.replicator.members import Member, link_settings, make_authority, meshed, running, until
@@ -22,6 +22,14 @@ def heard(member: Member) -> list[Entries]:
     return [event.message for event in member.received() if isinstance(event.message, Entries)]
 
 
+def behind(member: Member) -> list[Bodies]:
+    return [event.message for event in member.received() if isinstance(event.message, Bodies)]
+
+
+def followed(member: Member) -> list[bytes]:
+    return [digest for message in behind(member) for digest in message.bodies]
+
+
 def seqs(member: Member) -> list[int]:
     return [entry.seq for message in heard(member) for entry in message.entries]
 
@@ -29,12 +37,12 @@ def seqs(member: Member) -> list[int]:
 class Office:
     """A courier at ams, its journal, and how often each body was read."""
 
-    def __init__(self, folder: Path, bodies: dict[bytes, bytes]) -> None:
+    def __init__(self, folder: Path, bodies: dict[bytes, bytes], sites: tuple[str, ...]) -> None:
         self.ledger = Ledger.open(folder / "ledger", member="ams", groups=(GROUP,))
         self.threads = Threads(2, "read")
         self.bodies = bodies
         self.read: list[int] = []
-        self.courier = Courier(("nyc", "sgp"), self.ledger, threads=self.threads, body=self._body)
+        self.courier = Courier(("nyc", "sgp"), self.ledger, threads=self.threads, body=self._body, sites=sites)
 
     def _body(self, entry: Entry) -> bytes | None:
         self.read.append(entry.seq)
@@ -47,11 +55,18 @@ class Office:
 
 @asynccontextmanager
 async def office(
-    folder: Path, changes: list[Change], bodies: dict[bytes, bytes], **link: int
+    folder: Path,
+    changes: list[Change],
+    bodies: dict[bytes, bytes],
+    *,
+    sites: tuple[str, ...] = ("nyc", "sgp"),
+    newest_of_sgp: int = PROTOCOL,
+    **link: int,
 ) -> AsyncIterator[tuple[Office, Member, Member]]:
     settings = link_settings(make_authority(folder / "pki"), **link)
-    ams, nyc, sgp = (Member(each) for each in settings.values())
-    made = Office(folder, bodies)
+    ams, nyc = Member(settings["ams"]), Member(settings["nyc"])
+    sgp = Member(settings["sgp"], newest=newest_of_sgp)
+    made = Office(folder, bodies, sites)
     made.ledger.journal(GROUP, changes)
     try:
         async with meshed(ams, nyc, sgp), running(made.courier.run(ams.links)):
@@ -67,16 +82,60 @@ def files(count: int, size: int) -> tuple[list[Change], dict[bytes, bytes]]:
     return changes, {blake3(content).digest(): content for content in contents}
 
 
-async def test_bodies_travel_along_in_frames_that_fit(tmp_path: Path) -> None:
+async def test_what_was_lost_is_said_by_itself(tmp_path: Path) -> None:
+    changes, _ = files(2, 8)
+    async with office(tmp_path, changes, {}) as (made, nyc, _sgp):
+        made.ledger.record(GROUP, (), left_of=("ams", 2, 7), lost=True)
+        made.ledger.journal(GROUP, [wrote(b"after", b"it")])
+        made.ask(0, 8, "nyc")
+        await until(lambda: seqs(nyc) == [1, 2, 8], "all of it")
+        assert [(*message.stretch(), message.lost) for message in heard(nyc)] == [
+            (0, 2, False),
+            (2, 7, True),
+            (7, 8, False),
+        ]
+
+
+async def test_bodies_follow_in_frames_that_fit(tmp_path: Path) -> None:
     changes, bodies = files(60, 100_000)
     async with office(tmp_path, changes, bodies) as (made, nyc, sgp):
         made.ask(0, 60, "nyc", "sgp")
         for member in (nyc, sgp):
             await until(lambda member=member: len(seqs(member)) == 60, "all of it")
             assert seqs(member) == list(range(1, 61))
-            assert all(sum(map(len, message.bodies.values())) <= 1024 * 1024 for message in heard(member))
-            assert sum(len(message.bodies) for message in heard(member)) == 60
+            await until(lambda member=member: len(followed(member)) == 60, "and all bodies")
+            assert followed(member) == [digest for message in heard(member) for digest in message.coming]
+            assert all(sum(map(len, each.bodies.values())) <= 1024 * 1024 for each in behind(member))
         assert len(made.read) < 2 * 60, "members at the same place share what was read"
+
+
+async def test_bodies_come_along_where_an_older_version_is_spoken(tmp_path: Path) -> None:
+    changes, bodies = files(60, 100_000)
+    async with office(tmp_path, changes, bodies, newest_of_sgp=BODIES_FOLLOW - 1) as (made, nyc, sgp):
+        made.ask(0, 60, "nyc", "sgp")
+        await until(lambda: len(followed(nyc)) == 60, "all bodies behind their entries")
+        await until(lambda: len(seqs(sgp)) == 60, "all of it")
+        assert {digest for message in heard(sgp) for digest in message.bodies} == set(bodies)
+        assert not behind(sgp)
+        assert not any(message.coming for message in heard(sgp))
+
+
+async def test_a_little_body_travels_along(tmp_path: Path) -> None:
+    changes, bodies = files(1, 800)
+    async with office(tmp_path, changes, bodies) as (made, nyc, _sgp):
+        made.ask(0, 1, "nyc")
+        await until(lambda: seqs(nyc) == [1], "it")
+        (message,) = heard(nyc)
+        assert (message.bodies, message.coming) == (bodies, ())
+
+
+async def test_a_witness_is_sent_no_bodies(tmp_path: Path) -> None:
+    changes, bodies = files(3, 800)
+    async with office(tmp_path, changes, bodies, sites=("nyc",)) as (made, nyc, sgp):
+        made.ask(0, 3, "nyc", "sgp")
+        await until(lambda: len(seqs(nyc)) == len(seqs(sgp)) == 3, "both")
+        assert [len(message.bodies) for message in heard(sgp)] == [0]
+        assert [len(message.bodies) for message in heard(nyc)] == [3]
 
 
 async def test_a_stretch_asked_for_twice_is_sent_once(tmp_path: Path) -> None:

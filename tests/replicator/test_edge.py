@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from anycastle.replicator.edge_forward import ForwardError, ForwardRequest
 from anycastle.replicator.entry import Version
 from anycastle.replicator.gate import Forward, Refuse, Serve
 from tests.ports import free_port
-from tests.replicator.edge_site import ALICE, ETAG, KNOWN, SERVE, Application, Site, signed, site
+from tests.replicator.edge_site import ALICE, ETAG, KNOWN, SERVE, Application, Site, signed, site, two_sites
 from tests.replicator.members import HOST, Member, link_settings, make_authority, meshed, running, until
 
 
@@ -336,6 +335,19 @@ async def test_a_write_that_is_not_fenced_is_no_success(
             assert got.status == 201
 
 
+async def test_a_get_of_a_writing_path_is_held_like_any_write(client: aiohttp.ClientSession) -> None:
+    async with site(group={"writing": ("*.php",)}) as ams:
+        ams.application.files["/delete.php"] = b"deleted"
+        async with client.get(ams.url("/delete.php?id=7")) as got:
+            assert (signed(got), await got.text()) == ((200, "ams", "write"), "deleted")
+        assert (ams.gate.fences_done, ams.gate.asked) == (1, [])
+        ams.gate.fenced = Refuse("sgp has not acknowledged", 3)
+        async with client.get(ams.url("/delete.php?id=8")) as got:
+            assert signed(got) == (503, "ams", "refuse")
+        async with client.get(ams.url("/a.jpg")) as got:
+            assert signed(got) == (200, "ams", "serve")
+
+
 async def test_a_write_may_be_refused_before_the_application_sees_it(client: aiohttp.ClientSession) -> None:
     async with site() as ams:
         ams.gate.write = Refuse("not current", 1)
@@ -445,20 +457,6 @@ async def test_the_application_hears_a_write_once_though_it_hangs_up(client: aio
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_authority(tmp_path_factory.mktemp("pki"))
-
-
-@asynccontextmanager
-async def two_sites(authority: Path) -> AsyncIterator[tuple[Site, Site]]:
-    """ams and nyc, each with its own application, linked by real TLS."""
-    settings = link_settings(authority)
-    members = {name: Member(settings[name]) for name in ("ams", "nyc")}
-    async with site("ams") as ams, site("nyc") as nyc:
-        for one in (ams, nyc):
-            member = members[one.edge.settings.site]
-            one.forward = member.links.forward
-            member.links.edge_handler = one.edge.handle_forwarded
-        async with meshed(*members.values()):
-            yield ams, nyc
 
 
 async def test_a_read_is_forwarded(client: aiohttp.ClientSession, authority: Path) -> None:

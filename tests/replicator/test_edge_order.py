@@ -104,6 +104,9 @@ async def test_a_slow_fence_names_who_is_waited_for(
                 await until(lambda: ams.edge.counters()["slow_fences"] == 1, "told")
                 ams.gate.fence_open.set()
             (await held).close()
+            counters = ams.edge.counters()
+            assert counters["fences"] == 1
+            assert 50_000 <= counters["fence_microseconds"] < 20_000_000
     assert "event=slow-fence group=blogs seconds=0.05 waits_for='sgp has not acknowledged'" in caplog.text
 
 

@@ -59,6 +59,7 @@ def test_every_verdict_of_the_gate_has_a_word() -> None:
         ("it changed each time while it was read", "changing"),
         ("what was written before below the prefix has not landed here", "not_landed"),
         ("at home there", "affinity"),
+        ("the application of blogs does not answer", "application"),
         ("the disk is on fire", "other"),
     ],
 )

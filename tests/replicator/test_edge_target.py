@@ -142,3 +142,21 @@ def test_programs_and_what_is_hidden_are_never_static(url: str, static: bool) ->
     targets = Targets((replace(BLOGS, static=("*",)),))
     assert targets.find("alice.blogs.example.com", url).static is static
     assert not TARGETS.find("alice.blogs.example.com", url).static
+
+
+@pytest.mark.parametrize(
+    ("method", "url", "writes"),
+    [
+        ("GET", "/admin/delete.php?id=7", True),
+        ("HEAD", "//admin/./delete.php", True),
+        ("GET", "/admin/delete.php/7", True),
+        ("GET", "/admin/style.css", False),
+        ("GET", "/admin/", False),
+        ("OPTIONS", "/index.php", False),
+        ("POST", "/index.php", True),
+        ("DELETE", "/a.jpg", True),
+    ],
+)
+def test_what_writes_by_its_method_or_by_its_place(method: str, url: str, writes: bool) -> None:
+    targets = Targets((replace(BLOGS, writing=("admin/*.php",)),))
+    assert targets.find("alice.blogs.example.com", url).writes(method) is writes

@@ -140,4 +140,8 @@ def test_an_ordered_list_of_writers() -> None:
     assert may_write(writes=("nyc", "ams")) is None
     assert may_write(writes=("nyc", "sgp"), currency="alone") == Forward(("sgp",), "alone")
     assert may_write(writes=("gru",)) == Refuse("writes go to gru", 2)
+    assert may_write(writes=("ams", "nyc"), unfit=("ams",)) is None, "users are kept away from ams"
+    assert may_write(writes=("nyc", "ams"), unfit=("nyc",)) == Forward(("ams",), "writes go to ams, nyc")
+    assert may_write(writes=("nyc", "ams"), unfit=("nyc", "ams")) is None, "nobody is better"
+    assert may_write(writes=("nyc", "ams"), unfit=("nyc",), current_sites=("sgp",)) is None, "ams is not current"
     assert may_write(writes=("sgp", "ams")) == Forward(("sgp", "ams"), "writes go to sgp, ams")

@@ -140,6 +140,28 @@ def test_an_edit_between_look_and_swap_is_put_back(
     assert temps(root) == []
 
 
+def test_of_two_edits_around_a_swap_the_last_stays_and_the_other_is_kept(
+    tree: Tree, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One before the temp is swapped in, and one before that is taken back."""
+    landed = put(tree, file_entry(b"a", b"old"), b"old")
+    edits = [b"first", b"second"]
+
+    def edit_first(*arguments: int | bytes) -> None:
+        if edits:
+            (root / "new").write_bytes(edits.pop(0))
+            os.replace(root / "new", root / "a")
+        exchange(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("anycastle.replicator.land.exchange", edit_first)
+    with pytest.raises(LocalEdit):
+        put(tree, file_entry(b"a", b"new"), b"new", landed)
+    assert (root / "a").read_bytes() == b"second"
+    assert temps(root) == []
+    (kept,) = (root / ".anycastle/conflicts").glob("displaced-*/a")
+    assert kept.read_bytes() == b"first"
+
+
 def test_a_writer_that_races_with_landings_never_loses_an_edit(tree: Tree, root: Path) -> None:
     """Whatever edit a landing replaces was the one that it had been told to expect."""
     put(tree, file_entry(b"a", b"0"), b"0")

@@ -17,7 +17,7 @@ from pyroaring import BitMap
 
 from anycastle.replicator.entry import NO_VERSION, Entry, EntryError, Kind, Version
 from anycastle.replicator.ledger import Ledger
-from anycastle.replicator.ledger_step import LAMPORT_MAX
+from anycastle.replicator.ledger_step import LAMPORT_MAX, SEQ_MAX
 from anycastle.replicator.message import Mark
 from anycastle.replicator.observation import Change, Conflict, makes_the_same
 from anycastle.replicator.schema import LedgerError, LedgerHole
@@ -83,6 +83,19 @@ def test_what_landed_before_a_crash_is_not_announced_over_what_replaced_it(ledge
     assert local.version == second.version
     assert unlanded(ledger) == [third], "which lands over it now, as if nothing had happened"
     assert ledger.is_ancestor(GROUP, local.version, third)
+
+
+def test_what_landed_before_a_crash_does_not_win_over_a_version_of_another_line(ledger: Ledger) -> None:
+    """Two sites wrote at once, so neither version is an ancestor of the other."""
+    lost = file_entry(b"a", b"1", seq=1, lamport=1)
+    won = file_entry(b"a", b"2", origin="sgp", seq=1, lamport=2)
+    ledger.record(GROUP, [lost])
+    ledger.record(GROUP, [won])
+    assert ledger.journal(GROUP, [as_landed(lost)]) == ()
+    local = ledger.local(GROUP, b"a")
+    assert local is not None
+    assert local.version == lost.version
+    assert unlanded(ledger) == [won]
 
 
 def test_a_delete_that_landed_before_a_crash_does_not_come_back_either(ledger: Ledger) -> None:
@@ -224,20 +237,55 @@ def test_an_older_version_that_comes_late_is_never_landed(ledger: Ledger) -> Non
     older = file_entry(b"a", b"old", origin="nyc", lamport=3)
     ledger.record(GROUP, [newer])
     assert ledger.record(GROUP, [older]) == ()
-    assert gaps(ledger, "nyc") == []
+    assert gaps(ledger, "nyc") == [1]
     assert gaps(ledger, "sgp") == [1]
     assert ledger.newest(GROUP, b"a") == newer
 
 
-def test_what_is_superseded_counts_as_landed(ledger: Ledger) -> None:
+def test_what_is_superseded_counts_as_landed_once_something_newer_has(ledger: Ledger) -> None:
+    """Till then the bytes of either may be at one site only, which has overwritten the older: it is no copy."""
     one = file_entry(b"a", b"1", seq=1, lamport=1)
     two = file_entry(b"a", b"2", seq=2, lamport=2, parent=one.version)
     assert ledger.record(GROUP, [one, two]) == (two,)
-    assert gaps(ledger, "nyc") == [2]
+    assert gaps(ledger, "nyc") == [1, 2]
     three = file_entry(b"a", b"3", origin="sgp", lamport=3, parent=two.version)
     ledger.record(GROUP, [three])
-    assert gaps(ledger, "nyc") == []
+    assert gaps(ledger, "nyc") == [1, 2]
     assert unlanded(ledger) == [three]
+    ledger.close()
+    again = Ledger.open(ledger.path, member=ledger.member, groups=(GROUP,))
+    assert gaps(again, "nyc") == [1, 2]
+    again.landed(GROUP, [(two, fingerprint())])
+    assert gaps(again, "nyc") == []
+    assert gaps(again, "sgp") == [1]
+    again.landed(GROUP, [(three, fingerprint())])
+    assert gaps(again, "sgp") == []
+    again.close()
+
+
+def test_a_stretch_that_was_lost_is_passed_over_and_kept_in_mind(ledger: Ledger) -> None:
+    ledger.record(GROUP, [file_entry(b"a", b"1", seq=1, lamport=1)])
+    ledger.mark(GROUP, "nyc", 1, 9, b"d/")
+    assert ledger.record(GROUP, (), left_of=("nyc", 1, 9), lost=True) == ()
+    assert ledger.detailed()[GROUP]["nyc"] == 9
+    assert ledger.marks(GROUP) == ()
+    ledger.record(GROUP, [file_entry(b"b", b"2", seq=10, lamport=2)])
+    ledger.record(GROUP, (), left_of=("nyc", 10, 12), lost=True)
+    ledger.close()
+    again = Ledger.open(ledger.path, member=ledger.member, groups=(GROUP,))
+    assert [again.lost_beyond(GROUP, "nyc", seq) for seq in (0, 8, 9, 12)] == [(1, 9), (1, 9), (10, 12), None]
+    assert again.lost_beyond(GROUP, "sgp", 0) is None
+    with pytest.raises(EntryError, match="cannot be"):
+        again.record(GROUP, (), left_of=("nyc", 12, SEQ_MAX + 1), lost=True)
+    assert gaps(again, "nyc") == [1, 10]
+    again.close()
+
+
+def test_a_change_made_here_is_newer_than_all_that_waited(ledger: Ledger) -> None:
+    one = file_entry(b"a", b"1", seq=1, lamport=1)
+    ledger.record(GROUP, [one, file_entry(b"a", b"2", seq=2, lamport=2, parent=one.version)])
+    ledger.journal(GROUP, [wrote(b"a", b"3")])
+    assert gaps(ledger, "nyc") == []
 
 
 def test_of_equal_lamports_the_greater_origin_wins(ledger: Ledger) -> None:
@@ -462,6 +510,7 @@ def test_facts_and_conflicts_are_kept(path: Path) -> None:
     assert ledger.get("drains") == b"y"
     assert ledger.get("ledger.member") is None
     assert ledger.conflicts() == (conflict,)
+    assert (ledger.last_conflict(), ledger.conflicts_after(0), ledger.conflicts_after(1)) == (1, {1: conflict}, {})
     ledger.close()
 
 
@@ -660,8 +709,13 @@ def test_any_interleaving_gives_the_same_newest(
         newest_of = {entry.path: entry for entry in sorted(everything, key=lambda entry: entry.version)}
         waits = {(e.origin, e.seq) for e in newest_of.values()} - landed
         assert {(e.origin, e.seq) for e in ledger.unlanded(GROUP)} == waits
-        for origin in journals:
-            assert {(origin, seq) for seq in gaps(ledger, origin)} == {wait for wait in waits if wait[0] == origin}
+        stands = {path: local.version for path in newest_of if (local := ledger.local(GROUP, path))}
+        missing = {
+            (e.origin, e.seq)
+            for e in everything
+            if (newest_of[e.path].origin, newest_of[e.path].seq) in waits and e.version > stands.get(e.path, NO_VERSION)
+        }
+        assert {(origin, seq) for origin in journals for seq in gaps(ledger, origin)} == missing
     finally:
         ledger.close()
 

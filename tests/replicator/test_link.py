@@ -8,13 +8,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
+import msgspec
 import pytest
 from aiohttp import web
 
 from anycastle.replicator.entry import Entry, Kind, Version
 from anycastle.replicator.link import Link, LinkFault, message_bytes_max
 from anycastle.replicator.link_frame import LAST, PIECE, WHOLE, encode
-from anycastle.replicator.message import Entries, Gossip, Hello, Message
+from anycastle.replicator.message import PROTOCOL, Entries, Gossip, Hello, Message
 from anycastle.replicator.settings import LinkSettings, Tls
 from tests.replicator.members import HOST, hello, until
 
@@ -170,3 +171,32 @@ async def test_a_peer_that_pings_and_vanishes_ends_the_link_and_nothing_else() -
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             peer.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
             assert await asyncio.wait_for(accepted.end, 5)
+
+
+async def test_what_only_a_newer_peer_knows_is_counted_and_ignored() -> None:
+    newer = msgspec.structs.replace(hello("ams"), newest=PROTOCOL + 1)
+    async with linked(newer) as (accepted, peer):
+        await peer.send_bytes(WHOLE + msgspec.msgpack.encode({"type": "forecast", "rain": True}))
+        await say(peer, Gossip(b"after it"))
+        await until(lambda: accepted.heard, "what comes afterwards is heard")
+        assert accepted.heard == [Gossip(b"after it")]
+        assert accepted.link is not None
+        assert (accepted.link.version, accepted.link.unknown) == (PROTOCOL, 1)
+
+
+async def test_a_peer_of_the_same_version_that_says_something_unknown_breaks_the_rules() -> None:
+    async with linked(hello("ams")) as (accepted, peer):
+        await peer.send_bytes(WHOLE + msgspec.msgpack.encode({"type": "forecast", "rain": True}))
+        with pytest.raises(LinkFault, match="bad frame"):
+            await accepted.end
+
+
+async def test_a_peer_of_no_common_version_hears_what_to_upgrade() -> None:
+    far = msgspec.structs.replace(hello("ams"), protocol=PROTOCOL + 1, newest=PROTOCOL + 2)
+    async with linked(far) as (accepted, peer):
+        with pytest.raises(LinkFault, match="nyc speaks 1 to 2, ams speaks 3 to 4; upgrade nyc") as caught:
+            await accepted.end
+        assert caught.value.kind == "protocol"
+        closed = await peer.receive(timeout=5)
+        assert closed.type is aiohttp.WSMsgType.CLOSE
+        assert str(closed.extra).startswith("no common protocol version: nyc speaks 1 to 2")

@@ -17,12 +17,15 @@ from anycastle.replicator.link_frame import (
     WHOLE,
     Assembler,
     FrameError,
+    common_version,
     decode,
     encode,
     hello_fault,
     urgent,
+    version_fault,
 )
 from anycastle.replicator.message import (
+    OLDEST,
     PROTOCOL,
     Ack,
     Entries,
@@ -54,7 +57,8 @@ def announce(*entries: Entry) -> Entries:
 GOOD: list[Message] = [
     HELLO,
     LeaseRequest(1.5, 7, {"blogs": {"ams": 3}}, {}, {"blogs": {}}),
-    LeaseGrant(1.5, 7, {"blogs": {"ams": 3}}, {}),
+    LeaseGrant(1.5, 7, {"blogs": {"ams": 3}}, {}, 3.0, {"blogs": (2, 3)}),
+    Entries("blogs", "ams", (), after=2, upto=5, lost=True),
     Entries("blogs", "ams", (entry(), entry(seq=2, kind=Kind.ABSENT, digest=b"")), {b"d" * 32: b"body"}),
     announce(entry(kind=Kind.SYMLINK, digest=b"", target=b"../elsewhere")),
     Mark("blogs", "ams", 0, 9, b"a/"),
@@ -99,6 +103,9 @@ BAD: list[Message] = [
     announce(entry(kind=Kind.SYMLINK, digest=b"", target=b"")),
     announce(entry(kind=Kind.SYMLINK, digest=b"", target=b"a\0")),
     Entries("blogs", "ams", (), {b"short": b""}),
+    Entries("blogs", "ams", (), lost=True),
+    Entries("blogs", "ams", (entry(),), after=0, upto=5, lost=True),
+    LeaseGrant(1.0, 7, {}, {}, 3.0, {"blogs": (3, 2)}),
     Mark("blogs", "ams", 9, 8, b"a/"),
     Mark("blogs", "ams", 0, 8, b"../"),
     Ack("blogs", "ams", -1, {}),
@@ -149,7 +156,6 @@ def test_deep_nesting_is_refused() -> None:
     [
         (HELLO, ""),
         (Gossip(b""), "its first message is Gossip"),
-        (msgspec.structs.replace(HELLO, protocol=PROTOCOL + 1), "speaks protocol 2"),
         (msgspec.structs.replace(HELLO, member="nyc"), "its certificate says 'ams'"),
     ],
 )
@@ -187,3 +193,64 @@ def test_bad_pieces(before: bytes, last: bytes) -> None:
         assert assembler.feed(before) is None
     with pytest.raises(FrameError):
         assembler.feed(last)
+
+
+def speaks(member: str, oldest: int, newest: int) -> Hello:
+    return msgspec.structs.replace(HELLO, member=member, protocol=oldest, newest=newest)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "version"),
+    [
+        ((1, 1), (1, 1), 1),
+        ((1, 0), (1, 2), 1),
+        ((1, 3), (2, 4), 3),
+        ((2, 2), (1, 2), 2),
+        ((1, 1), (2, 2), 0),
+        ((1, 2), (3, 5), 0),
+    ],
+)
+def test_a_link_speaks_the_greatest_version_that_both_speak(
+    ours: tuple[int, int], theirs: tuple[int, int], version: int
+) -> None:
+    one, other = speaks("ams", *ours), speaks("nyc", *theirs)
+    assert common_version(one, other) == common_version(other, one) == version
+    fault = version_fault(one, other)
+    assert fault == version_fault(other, one), "both sides say the same"
+    assert bool(fault) == (not version)
+
+
+def test_what_is_too_far_apart_is_refused_with_both_ranges_and_what_to_do() -> None:
+    assert version_fault(speaks("nyc", 3, 5), speaks("ams", 1, 0)) == (
+        "no common protocol version: ams speaks 1, nyc speaks 3 to 5; "
+        "upgrade ams, by way of a release that speaks a version of each"
+    )
+
+
+def test_the_first_release_understands_our_hello() -> None:
+    class FirstHello(msgspec.Struct, frozen=True, tag="hello"):
+        member: str
+        protocol: int
+        incarnation: int
+
+    frame = encode(msgspec.structs.replace(HELLO, protocol=OLDEST, newest=PROTOCOL + 1), frame_bytes_max=10_000)
+    assert msgspec.msgpack.decode(frame, type=FirstHello).protocol == 1
+
+
+@given(st.text(), st.dictionaries(st.text().filter(lambda key: key != "type"), st.booleans() | st.text()))
+def test_a_kind_that_is_not_known_is_ignored_only_from_newer_members(kind: str, fields: dict[str, object]) -> None:
+    frame = msgspec.msgpack.encode({"type": f"new-{kind}", **fields})
+    assert decode(frame, from_newer=True) is None
+    with pytest.raises(FrameError):
+        decode(frame)
+
+
+def test_a_known_kind_with_a_fault_is_refused_from_newer_members_too() -> None:
+    for broken in ({"type": "fenced", "fenced": 1}, {"type": 1}, {}, [1]):
+        with pytest.raises(FrameError):
+            decode(msgspec.msgpack.encode(broken), from_newer=True)
+
+
+def test_fields_that_are_not_known_are_ignored() -> None:
+    frame = msgspec.msgpack.encode({"type": "fenced", "fenced": {}, "new": [1, {"deep": b"x"}]})
+    assert decode(frame) == Fenced({})

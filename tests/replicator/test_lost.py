@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from anycastle.replicator.disk import TreeError
+from anycastle.replicator.gate import Serve
 from tests.replicator.cluster import GROUP, LEASE, Site, alike, cluster
 from tests.replicator.members import until
 
@@ -109,6 +110,35 @@ async def test_a_lost_ledger_waits_for_the_member_that_may_know_more(tmp_path: P
         await nyc.ready()
         assert (await alike(ams, nyc, sgp)).keys() == {"a", "b", "c"}
         await remembers(nyc)
+
+
+async def test_a_ledger_lost_while_the_others_knew_coarse_marks_only(tmp_path: Path) -> None:
+    """Nobody has those entries: the member goes on behind them, and announces anew what is on its disk."""
+    async with cluster(tmp_path) as (ams, nyc, sgp):
+        (nyc.root / "a").write_bytes(b"known everywhere")
+        await alike(ams, nyc, sgp)
+        nyc.replica._courier.ask = lambda command: None  # type: ignore[method-assign]  # a link that carries no more
+        (nyc.root / "a").write_bytes(b"changed again")
+        (nyc.root / "d").mkdir()
+        (nyc.root / "d" / "b").write_bytes(b"told, and not shown")
+        assert await nyc.fence() is None, "a mark is enough for that"
+        head = nyc.ledger.head(GROUP)
+        for other in (ams, sgp):
+            await until(lambda other=other: other.ledger.recorded()[GROUP]["nyc"] == head, "marked")
+            assert other.ledger.detailed()[GROUP]["nyc"] == 1
+        await nyc.stop()
+        lose_ledger(nyc)
+        await nyc.start()
+        for site in (nyc, ams, sgp):
+            await site.ready()
+        after = await alike(ams, nyc, sgp)
+        assert after.keys() == {"a", "d", "d/b"}
+        assert not ams.replica.controller.outdated(GROUP)
+        assert ams.ledger.lost_beyond(GROUP, "nyc", 0) == (1, head)
+        assert nyc.ledger.head(GROUP) > head
+        assert isinstance(await sgp.admit("d/b"), Serve)
+        assert (sgp.root / "a").read_bytes() == b"known everywhere", "what was announced goes over what was found"
+        assert [conflict.path for conflict in nyc.ledger.conflicts()] == [b"a"], "which is kept"
 
 
 async def test_a_ledger_restored_from_a_backup_takes_back_what_it_said_since(tmp_path: Path) -> None:

@@ -222,7 +222,7 @@ async def closed(websocket: aiohttp.ClientWebSocketResponse) -> int | None:
     ("first", "kind"),
     [
         (hello("sgp"), "hello"),
-        (msgspec.structs.replace(hello("ams"), protocol=99), "hello"),
+        (msgspec.structs.replace(hello("ams"), protocol=99), "protocol"),
         (Gossip(b""), "hello"),
         (msgspec.structs.replace(hello("ams"), members=("ams",)), "roster"),
     ],
@@ -318,6 +318,32 @@ def test_redials_back_off_to_two_seconds_and_scatter() -> None:
     assert [redial_seconds(failures, 1.0) for failures in range(5)] == [0.05, 0.1, 0.2, 0.4, 0.8]
     assert redial_seconds(1000, 1.0) == 2.0
     assert redial_seconds(1000, 0.5) == 1.0
+
+
+async def test_who_cannot_be_reached_is_told_once_in_plain_words(
+    authority: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = link_settings(authority)
+    ams = Member(settings["ams"])
+    (host, port) = settings["ams"].peers["nyc"]
+    async with listening(ams):
+        await until(lambda: ams.links.reconnects >= 4, "nyc and sgp were dialled again")
+        told = [record.message for record in caplog.records if record.message.startswith("nyc (unreachable)")]
+        assert told == [
+            f"nyc (unreachable): {host}:{port}: Connection refused; further ones of this kind are only counted"
+        ]
+
+
+async def test_who_answers_with_a_certificate_of_others_is_told_so(
+    authority: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = link_settings(authority)
+    other = make_authority(tmp_path / "other", ("nyc",))
+    ams, impostor = Member(settings["ams"]), Member(replace(settings["nyc"], tls=tls(other, "nyc")))
+    async with listening(impostor), listening(ams):
+        await until(lambda: "nyc (unreachable)" in caplog.text, "dialled")
+        assert "certificate verify failed" in caplog.text
+        assert "object at" not in caplog.text
 
 
 async def test_a_certificate_of_one_member_speaks_for_no_other(authority: Path) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from anycastle.replicator import courier, following, recorder
 from anycastle.replicator import event as e
-from anycastle.replicator import recorder
 from anycastle.replicator.entry import Entry
 from anycastle.replicator.ledger import Ledger
 from anycastle.replicator.ledger_thread import LedgerThread
@@ -39,7 +39,9 @@ async def test_contents_are_dropped_first_then_announcements(ledger: Ledger, mon
     monkeypatch.setattr(recorder, "WAITING_BYTES_MAX", 4 * large + 30 * small)
     came: dict[bytes, int] = {}
 
-    def recorded(entries: tuple[Entry, ...], to_land: tuple[Entry, ...], bodies: Mapping[bytes, bytes]) -> None:
+    def recorded(
+        entries: tuple[Entry, ...], to_land: tuple[Entry, ...], bodies: Mapping[bytes, bytes], coming: tuple[bytes, ...]
+    ) -> None:
         came.update({entry.path: len(bodies) for entry in entries})
 
     thread = LedgerThread()
@@ -61,6 +63,7 @@ async def test_a_ledger_that_takes_nothing_holds_back_the_sender_and_nothing_is_
 ) -> None:
     monkeypatch.setattr(recorder, "BODIES_WAITING_BYTES_MAX", 500_000)
     monkeypatch.setattr(recorder, "WAITING_BYTES_MAX", 600_000)
+    monkeypatch.setattr(courier, "ALONG_BYTES_MAX", 1_000_000)
     async with cluster(tmp_path, ("ams", "nyc")) as (ams, nyc):
         record = nyc.ledger.record
         most = 0
@@ -83,3 +86,20 @@ async def test_a_ledger_that_takes_nothing_holds_back_the_sender_and_nothing_is_
         monkeypatch.setattr(nyc.ledger, "record", record)
         assert len(await alike(ams, nyc)) == 100
         assert nyc.replica.levels()["announcements_waiting_bytes"] == 0
+
+
+async def test_bodies_that_follow_are_bounded_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "EARLY_BYTES_MAX", 500_000)
+    async with cluster(tmp_path, ("ams", "nyc")) as (ams, nyc):
+        record = nyc.ledger.record
+
+        def refuse(*given: object, **named: object) -> tuple[Entry, ...]:
+            raise LedgerError("the disk is full")
+
+        monkeypatch.setattr(nyc.ledger, "record", refuse)
+        for number in range(30):
+            (ams.root / str(number)).write_bytes(os.urandom(50_000))
+        await until(lambda: nyc.replica.counters()["announced_bodies_dropped"] > 0, "contents were dropped")
+        assert nyc.replica.levels()["announcements_waiting_bytes"] < 600_000
+        monkeypatch.setattr(nyc.ledger, "record", record)
+        assert len(await alike(ams, nyc)) == 30

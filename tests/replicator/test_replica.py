@@ -82,7 +82,7 @@ async def test_a_fence_without_a_majority_names_whom_it_waits_for(tmp_path: Path
         assert isinstance(refused, Refuse)
         assert "nyc" in refused.reason
         assert "sgp" in refused.reason
-        await until(lambda: isinstance(one.replica.may_write(GROUP), Refuse), "not current any more")
+        await until(lambda: isinstance(one.replica.gate.may_write(GROUP), Refuse), "not current any more")
         assert one.reason()
         await other.start()
         await until(lambda: one.replica.controller.fenced(GROUP, "ams") >= one.ledger.head(GROUP), "fenced at last")
@@ -113,6 +113,32 @@ async def test_copies_are_waited_for(tmp_path: Path) -> None:
         assert other.has_landed("film") or third.has_landed("film")
 
 
+async def test_what_was_overwritten_before_it_landed_is_no_copy(tmp_path: Path) -> None:
+    """The one site that had the older bytes has the newer ones now: if it burned down, neither would be anywhere."""
+    async with cluster(tmp_path, THREE, copies=2) as (one, other, third):
+        honest = one.links._bodies
+        one.links._bodies = withhold(tmp_path)  # type: ignore[assignment]
+        (one.root / "film").write_bytes(BIG)
+        async with asyncio.TaskGroup() as tasks:
+            fence = tasks.create_task(one.fence())
+            await until(lambda: one.replica.controller.fenced(GROUP, "ams") == 1, "fenced")
+            (one.root / "film").write_bytes(BIG[::-1])
+            for each in (other, third):
+                await until(lambda each=each: each.ledger.detailed()[GROUP].get("ams") == 2, "superseded there")
+                told = each.ledger.landed_upto(GROUP)["ams"]
+                await until(
+                    lambda each=each, told=told: (
+                        one.replica.controller.peer_landed(each.name, GROUP).get("ams") == told
+                    ),
+                    "and told",
+                )
+            assert one.content.copies(1) == 1
+            assert not fence.done()
+            one.links._bodies = honest
+        assert fence.result() is None
+        assert other.has_landed("film") or third.has_landed("film")
+
+
 async def test_copies_that_cannot_be_had_are_told(tmp_path: Path) -> None:
     async with cluster(tmp_path, THREE, copies=3, fence_timeout_seconds=3.0) as (one, _other, third):
         await third.stop()
@@ -121,26 +147,26 @@ async def test_copies_that_cannot_be_had_are_told(tmp_path: Path) -> None:
         assert isinstance(refused, Refuse)
         assert "landed at 2 of 3 sites" in refused.reason
         await until(
-            lambda: one.replica.may_write(GROUP) is not None, "and further writes are refused before they are done"
+            lambda: one.replica.gate.may_write(GROUP) is not None, "and further writes are refused before they are done"
         )
-        before = one.replica.may_write(GROUP)
+        before = one.replica.gate.may_write(GROUP)
         assert isinstance(before, Refuse)
         assert before.reason == "a write needs 3 copies and only 2 sites can be reached: no link with sgp"
         await third.start()
-        await until(lambda: one.replica.may_write(GROUP) is None, "until enough can be reached again")
+        await until(lambda: one.replica.gate.may_write(GROUP) is None, "until enough can be reached again")
         assert await one.fence() is None
 
 
 async def test_writes_go_to_the_first_that_is_current(tmp_path: Path) -> None:
     async with cluster(tmp_path, THREE, writes=("ams", "nyc")) as (one, other, third):
-        assert one.replica.may_write(GROUP) is None
+        assert one.replica.gate.may_write(GROUP) is None
         for site in (other, third):
-            await until(lambda site=site: isinstance(site.replica.may_write(GROUP), Forward), "forwards")
-            verdict = site.replica.may_write(GROUP)
+            await until(lambda site=site: isinstance(site.replica.gate.may_write(GROUP), Forward), "forwards")
+            verdict = site.replica.gate.may_write(GROUP)
             assert isinstance(verdict, Forward)
             assert verdict.sites[0] == "ams"
         await one.stop()
-        await until(lambda: other.replica.may_write(GROUP) is None, "nyc is the first now")
+        await until(lambda: other.replica.gate.may_write(GROUP) is None, "nyc is the first now")
 
 
 async def test_catching_up_after_a_restart(tmp_path: Path) -> None:
@@ -252,7 +278,7 @@ async def test_a_clock_that_jumped_costs_the_leases_before_the_next_answer(tmp_p
         ams.clock.wall_offset = 10.0
         assert isinstance(await ams.admit("a"), Forward), "it may have slept: the others know better"
         ams.clock.wall_offset = 20.0
-        assert isinstance(ams.replica.may_write(GROUP), Forward)
+        assert isinstance(ams.replica.gate.may_write(GROUP), Forward)
         await ams.ready()
         assert isinstance(await ams.admit("a"), Serve)
 
@@ -260,21 +286,23 @@ async def test_a_clock_that_jumped_costs_the_leases_before_the_next_answer(tmp_p
 async def test_a_write_waits_until_what_was_known_before_is_here(tmp_path: Path) -> None:
     """Software reads before it writes: over an older file it would undo what others were told is safe."""
     async with cluster(tmp_path, wait_max_seconds=1.0) as (ams, nyc, _):
-        assert await nyc.replica.before_write(GROUP, b"alice/") is None
+        assert await nyc.replica.gate.before_write(GROUP, b"alice/") is None
         held = asyncio.Event()
         body, ams.links._bodies = ams.links._bodies, lambda group, digest: _after(held, group, digest)
         (ams.root / "alice").mkdir()
         (ams.root / "alice/big").write_bytes(os.urandom(400_000))
         assert await ams.fence() is None
         await until(lambda: nyc.ledger.newest(GROUP, b"alice/big"), "nyc knows of it")
-        assert await nyc.replica.before_write(GROUP, b"bob/") is None, "another customer's writes are not disturbed"
-        verdict = await nyc.replica.before_write(GROUP, b"alice/")
+        assert await nyc.replica.gate.before_write(GROUP, b"bob/") is None, (
+            "another customer's writes are not disturbed"
+        )
+        verdict = await nyc.replica.gate.before_write(GROUP, b"alice/")
         assert isinstance(verdict, Forward)
         assert verdict.sites == ("ams",)
         ams.links._bodies = body
         held.set()
         await until(lambda: nyc.has_landed("alice/big"), "it has landed")
-        assert await nyc.replica.before_write(GROUP, b"alice/") is None
+        assert await nyc.replica.gate.before_write(GROUP, b"alice/") is None
 
 
 async def _after(held: asyncio.Event, group: str, digest: bytes) -> None:

@@ -10,7 +10,7 @@ from anycastle.replicator import scrub
 from anycastle.replicator.gate import Forward, Serve
 from anycastle.replicator.scrub_look import BATCH_BYTES
 from tests.replicator.cluster import GROUP, Site, alike, cluster, conflicts_kept
-from tests.replicator.disks import MIB, Disk, ext4
+from tests.replicator.disks import MIB, Disk, cluster_on_disk
 from tests.replicator.members import until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts filesystems")
@@ -39,83 +39,68 @@ def with_mark(size: int) -> bytes:
 
 
 async def test_damage_is_found_repaired_and_kept(tmp_path: Path) -> None:
-    with ext4(tmp_path / "disk") as disk:
-        async with cluster(tmp_path, each=lambda name: {"root": disk.point} if name == "nyc" else {}) as (
-            ams,
-            nyc,
-            sgp,
-        ):
-            content = with_mark(100_000)
-            (nyc.root / "photo").write_bytes(content)
-            for number in range(100):
-                (ams.root / f"page-{number}").write_bytes(b"%d" % number)
-            tree = await alike(ams, nyc, sgp)
-            sound = await scrubbed(nyc)
-            assert (sound.files, sound.damaged, sound.files_total) == (101, 0, 101)
-            assert sound.bytes == sound.bytes_total == 100_000 + sum(len(b"%d" % number) for number in range(100))
-            rot(disk, nyc.root / "photo")
-            head = nyc.ledger.head(GROUP)
-            found = await scrubbed(nyc)
-            assert (found.files, found.damaged, found.repaired) == (101, 1, 1)
-            assert (nyc.root / "photo").read_bytes() == content
-            (damaged,) = conflicts_kept(nyc.root)
-            assert len(damaged) == len(content)
-            assert damaged != content
-            assert await nyc.fence() is None
-            assert nyc.ledger.head(GROUP) == head, "a repair is no change"
-            assert await alike(ams, nyc, sgp) == tree, "mode, owner and times included"
-            counters = nyc.replica.counters()
-            assert (counters["scrub_damaged_files"], counters["scrub_repaired_files"]) == (1, 1)
-            assert not nyc.content.scrub.damaged
+    async with cluster_on_disk(tmp_path) as (disk, ams, nyc, sgp):
+        content = with_mark(100_000)
+        (nyc.root / "photo").write_bytes(content)
+        for number in range(100):
+            (ams.root / f"page-{number}").write_bytes(b"%d" % number)
+        tree = await alike(ams, nyc, sgp)
+        sound = await scrubbed(nyc)
+        assert (sound.files, sound.damaged, sound.files_total) == (101, 0, 101)
+        assert sound.bytes == sound.bytes_total == 100_000 + sum(len(b"%d" % number) for number in range(100))
+        rot(disk, nyc.root / "photo")
+        head = nyc.ledger.head(GROUP)
+        found = await scrubbed(nyc)
+        assert (found.files, found.damaged, found.repaired) == (101, 1, 1)
+        assert (nyc.root / "photo").read_bytes() == content
+        (damaged,) = conflicts_kept(nyc.root)
+        assert len(damaged) == len(content)
+        assert damaged != content
+        assert await nyc.fence() is None
+        assert nyc.ledger.head(GROUP) == head, "a repair is no change"
+        assert await alike(ams, nyc, sgp) == tree, "mode, owner and times included"
+        counters = nyc.replica.counters()
+        assert (counters["scrub_damaged_files"], counters["scrub_repaired_files"]) == (1, 1)
+        assert not nyc.content.scrub.damaged
 
 
 async def test_what_nobody_can_repair_stays_known_and_is_not_vouched_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scrub, "AGAIN_SECONDS", 0.1)
-    with ext4(tmp_path / "disk") as disk:
-        async with cluster(tmp_path, each=lambda name: {"root": disk.point} if name == "nyc" else {}) as (
-            ams,
-            nyc,
-            sgp,
-        ):
-            content = with_mark(3 * BATCH_BYTES)
-            (nyc.root / "film").write_bytes(content)
-            await alike(ams, nyc, sgp)
-            nothing = lambda group, digest: asyncio.sleep(0, None)  # noqa: E731
-            honest = ams.links._bodies, sgp.links._bodies
-            ams.links._bodies = sgp.links._bodies = nothing
-            rot(disk, nyc.root / "film")
-            found = await scrubbed(nyc)
-            assert (found.damaged, found.repaired) == (1, 0)
-            (trouble,) = nyc.replica.troubles()
-            assert "1 files are damaged here and could not be repaired yet" in trouble.text
-            assert "film" in trouble.text
-            assert isinstance(await nyc.admit("film"), Forward)
-            ams.links._bodies, sgp.links._bodies = honest
-            await until(lambda: not nyc.content.scrub.damaged, "tried again, and repaired")
-            assert (nyc.root / "film").read_bytes() == content
-            assert isinstance(await nyc.admit("film"), Serve)
+    async with cluster_on_disk(tmp_path) as (disk, ams, nyc, sgp):
+        content = with_mark(3 * BATCH_BYTES)
+        (nyc.root / "film").write_bytes(content)
+        await alike(ams, nyc, sgp)
+        nothing = lambda group, digest: asyncio.sleep(0, None)  # noqa: E731
+        honest = ams.links._bodies, sgp.links._bodies
+        ams.links._bodies = sgp.links._bodies = nothing
+        rot(disk, nyc.root / "film")
+        found = await scrubbed(nyc)
+        assert (found.damaged, found.repaired) == (1, 0)
+        (trouble,) = nyc.replica.troubles()
+        assert "1 files are damaged here and could not be repaired yet" in trouble.text
+        assert "film" in trouble.text
+        assert isinstance(await nyc.admit("film"), Forward)
+        ams.links._bodies, sgp.links._bodies = honest
+        await until(lambda: not nyc.content.scrub.damaged, "tried again, and repaired")
+        assert (nyc.root / "film").read_bytes() == content
+        assert isinstance(await nyc.admit("film"), Serve)
 
 
 async def test_what_cannot_be_read_is_repaired_too(tmp_path: Path) -> None:
-    with ext4(tmp_path / "disk") as disk:
-        async with cluster(tmp_path, each=lambda name: {"root": disk.point} if name == "nyc" else {}) as (
-            ams,
-            nyc,
-            sgp,
-        ):
-            content = os.urandom(40 * MIB)
-            (nyc.root / "film").write_bytes(content)
-            await alike(ams, nyc, sgp)
-            disk.forget_cached(nyc.root / "film")
-            disk.ends_at(24 * MIB)
-            found = await scrubbed(nyc)
-            assert (found.damaged, found.repaired) == (1, 0), "no room on what is left of it"
-            assert "cannot be read: Input/output error" in nyc.content.scrub.damaged[b"film"]
-            disk.ends_at(0)
-            assert (await scrubbed(nyc)).damaged == 0
-            assert not nyc.content.scrub.damaged
+    async with cluster_on_disk(tmp_path) as (disk, ams, nyc, sgp):
+        content = os.urandom(40 * MIB)
+        (nyc.root / "film").write_bytes(content)
+        await alike(ams, nyc, sgp)
+        disk.forget_cached(nyc.root / "film")
+        disk.ends_at(24 * MIB)
+        found = await scrubbed(nyc)
+        assert (found.damaged, found.repaired) == (1, 0), "no room on what is left of it"
+        assert "cannot be read: Input/output error" in nyc.content.scrub.damaged[b"film"]
+        disk.ends_at(0)
+        assert (await scrubbed(nyc)).damaged == 0
+        assert not nyc.content.scrub.damaged
 
 
 async def test_an_edit_is_no_damage(tmp_path: Path) -> None:

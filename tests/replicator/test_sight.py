@@ -45,7 +45,7 @@ async def test_root_moved_away_and_back(tmp_path: Path) -> None:
         away = site.root.with_name("away")
         site.root.rename(away)
         await until(lambda: blind(site), "the site is withheld")
-        assert isinstance(site.replica.may_write(GROUP), Refuse)
+        assert isinstance(site.replica.gate.may_write(GROUP), Refuse)
         assert isinstance(await site.fence(), Refuse)
         (away / "b").write_bytes(b"b")
         (away / "a").unlink()

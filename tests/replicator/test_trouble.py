@@ -12,7 +12,7 @@ from anycastle.replicator.rebuild import set_aside
 from anycastle.replicator.schema import LedgerDamaged, LedgerError
 from anycastle.replicator.trouble import Found, Troubles, by_cause
 from tests.replicator.cluster import GROUP, Site, alike, cluster, tmpfs
-from tests.replicator.disks import MIB, ext4, fill, run
+from tests.replicator.disks import MIB, cluster_on_disk, ext4, fill, run
 from tests.replicator.members import until
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts filesystems")
@@ -37,48 +37,38 @@ def test_each_path_is_counted_once_and_the_oldest_stands_first() -> None:
 
 @needs_root
 async def test_a_full_disk(tmp_path: Path) -> None:
-    with ext4(tmp_path / "disk", mib=16) as disk:
-        async with cluster(tmp_path, each=lambda name: {"root": disk.point} if name == "nyc" else {}) as (
-            ams,
-            nyc,
-            sgp,
-        ):
-            ballast = nyc.root / ".anycastle" / "ballast"
-            fill(ballast)
-            (ams.root / "photo").write_bytes(os.urandom(2 * MIB))
-            assert await ams.fence() is None
-            await until(lambda: sgp.has_landed("photo"), "the others go on")
-            await until(lambda: ("landing", "ENOSPC") in told(nyc), "told")
-            ballast.unlink()
-            await until(lambda: nyc.has_landed("photo") and not told(nyc), "healed")
+    async with cluster_on_disk(tmp_path, mib=16) as (_disk, ams, nyc, sgp):
+        ballast = nyc.root / ".anycastle" / "ballast"
+        fill(ballast)
+        (ams.root / "photo").write_bytes(os.urandom(2 * MIB))
+        assert await ams.fence() is None
+        await until(lambda: sgp.has_landed("photo"), "the others go on")
+        await until(lambda: ("landing", "ENOSPC") in told(nyc), "told")
+        ballast.unlink()
+        await until(lambda: nyc.has_landed("photo") and not told(nyc), "healed")
 
 
 @needs_root
 async def test_a_filesystem_that_becomes_read_only(tmp_path: Path) -> None:
-    with ext4(tmp_path / "disk") as disk:
-        async with cluster(tmp_path, each=lambda name: {"root": disk.point} if name == "nyc" else {}) as (
-            ams,
-            nyc,
-            sgp,
-        ):
-            (ams.root / "old").write_bytes(b"old")
-            assert await ams.fence() is None
-            await alike(ams, nyc, sgp)
-            disk.remount("ro")
-            await until(lambda: ("writing", "EROFS") in told(nyc), "told before anybody writes")
-            (ams.root / "new").write_bytes(b"new")
-            assert await ams.fence() is None, "nobody waits for it"
-            await until(lambda: sgp.has_landed("new"), "the others go on")
-            await until(lambda: told(nyc) == {("landing", "EROFS")}, "told with what waits")
-            refused = await nyc.fence()
-            assert refused is not None
-            assert "Read-only file system" in refused.reason
-            assert not nyc.reason(), "it still vouches for what it has"
-            assert isinstance(await nyc.admit("old"), Serve)
-            disk.remount("rw")
-            await alike(ams, nyc, sgp)
-            await until(lambda: not told(nyc), "healed")
-            assert await nyc.fence() is None
+    async with cluster_on_disk(tmp_path) as (disk, ams, nyc, sgp):
+        (ams.root / "old").write_bytes(b"old")
+        assert await ams.fence() is None
+        await alike(ams, nyc, sgp)
+        disk.remount("ro")
+        await until(lambda: ("writing", "EROFS") in told(nyc), "told before anybody writes")
+        (ams.root / "new").write_bytes(b"new")
+        assert await ams.fence() is None, "nobody waits for it"
+        await until(lambda: sgp.has_landed("new"), "the others go on")
+        await until(lambda: told(nyc) == {("landing", "EROFS")}, "told with what waits")
+        refused = await nyc.fence()
+        assert refused is not None
+        assert "Read-only file system" in refused.reason
+        assert not nyc.reason(), "it still vouches for what it has"
+        assert isinstance(await nyc.admit("old"), Serve)
+        disk.remount("rw")
+        await alike(ams, nyc, sgp)
+        await until(lambda: not told(nyc), "healed")
+        assert await nyc.fence() is None
 
 
 @needs_root
@@ -109,24 +99,19 @@ async def test_a_disk_that_gives_errors(tmp_path: Path, monkeypatch: pytest.Monk
 @needs_root
 async def test_a_folder_that_may_not_be_changed(tmp_path: Path) -> None:
     """As root nothing is forbidden by modes, so: the immutable flag."""
-    with ext4(tmp_path / "disk") as disk:
-        async with cluster(tmp_path, each=lambda name: {"root": disk.point} if name == "nyc" else {}) as (
-            ams,
-            nyc,
-            sgp,
-        ):
-            (ams.root / "locked").mkdir()
-            (ams.root / "free").mkdir()
-            await alike(ams, nyc, sgp)
-            run("chattr", "+i", str(nyc.root / "locked"))
-            for folder in ("locked", "free"):
-                (ams.root / folder / "a").write_bytes(b"a")
-            assert await ams.fence() is None
-            await until(lambda: nyc.has_landed("free/a"), "the rest goes on")
-            await until(lambda: told(nyc) == {("landing", "EPERM")}, "told")
-            run("chattr", "-i", str(nyc.root / "locked"))
-            await alike(ams, nyc, sgp)
-            await until(lambda: not told(nyc), "healed")
+    async with cluster_on_disk(tmp_path) as (_disk, ams, nyc, sgp):
+        (ams.root / "locked").mkdir()
+        (ams.root / "free").mkdir()
+        await alike(ams, nyc, sgp)
+        run("chattr", "+i", str(nyc.root / "locked"))
+        for folder in ("locked", "free"):
+            (ams.root / folder / "a").write_bytes(b"a")
+        assert await ams.fence() is None
+        await until(lambda: nyc.has_landed("free/a"), "the rest goes on")
+        await until(lambda: told(nyc) == {("landing", "EPERM")}, "told")
+        run("chattr", "-i", str(nyc.root / "locked"))
+        await alike(ams, nyc, sgp)
+        await until(lambda: not told(nyc), "healed")
 
 
 @needs_root

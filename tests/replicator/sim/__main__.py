@@ -3,14 +3,16 @@
 import argparse
 import sys
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 
 from tests.replicator.sim.checker import Violation
 from tests.replicator.sim.exhaustive import BOUNDS, Bounds, Search
 from tests.replicator.sim.member import Member
-from tests.replicator.sim.mutants import MUTANTS
-from tests.replicator.sim.profile import NAMES, draw
+from tests.replicator.sim.mutants import MUTANTS, Mutant
+from tests.replicator.sim.profile import NAMES, Profile, draw, draw_destruction
 from tests.replicator.sim.scenario import COMEBACKS, SCENARIOS
 from tests.replicator.sim.world import World
 
@@ -26,18 +28,27 @@ def main() -> int:
         if arguments.scenario:
             return _scenario(arguments.scenario)
         member = mutant.member if mutant else Member
-        change, joint = arguments.roster_change or bool(mutant and mutant.roster_change), not mutant or mutant.joint
+        drawn = partial(_drawn(arguments, mutant), members=arguments.members)
         if arguments.seed is not None:
-            return _one(arguments.seed, arguments.members, change, joint, member)
-        return _many(arguments.seeds, arguments.members, change, joint, member)
+            return _one(arguments.seed, drawn(arguments.seed), member)
+        return _many(arguments.seeds, arguments.members, drawn, member)
+
+
+def _drawn(arguments: argparse.Namespace, mutant: Mutant | None) -> Callable[..., Profile]:
+    if arguments.destroy:
+        return draw_destruction
+    if arguments.roster_change:
+        return partial(draw, roster_change=True, joint=not mutant or mutant.joint)
+    return mutant.draw if mutant else draw
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="script/simulate", description=__doc__)
     parser.add_argument("--seeds", type=int, default=100, metavar="N", help="run the seeds 0 to N-1 (default 100)")
-    parser.add_argument("--members", type=int, default=3, metavar="M", choices=range(2, len(NAMES)), help="2 to 5")
+    parser.add_argument("--members", type=int, default=3, metavar="M", choices=range(2, len(NAMES)), help="2 to 7")
     parser.add_argument("--seed", type=int, metavar="S", help="replay this seed alone and print its story")
     parser.add_argument("--roster-change", action="store_true", help="with a member added, removed or replaced")
+    parser.add_argument("--destroy", action="store_true", help="with two copies of each write, and a site destroyed")
     parser.add_argument("--without", choices=sorted(MUTANTS), default="", metavar="RULE", help=", ".join(MUTANTS))
     parser.add_argument("--scenario", choices=sorted(STORIES), metavar="NAME", help=", ".join(STORIES))
     parser.add_argument("--exhaustive", choices=sorted(BOUNDS), metavar="BOUNDS", help=", ".join(BOUNDS))
@@ -61,9 +72,10 @@ def _exhaustive(bounds: Bounds, ticks: int | None) -> int:
     return 1 if wrong else 0
 
 
-def _one(seed: int, members: int, change: bool, joint: bool, member: type[Member]) -> int:
-    profile = draw(seed, members, roster_change=change, joint=joint)
-    print(f"seed {seed}: {members} members, witness {profile.witness or 'none'}, {profile.lease}, {profile.feed}")
+def _one(seed: int, profile: Profile, member: type[Member]) -> int:
+    print(
+        f"seed {seed}: {', '.join(profile.names)}, witness {profile.witness or 'none'}, {profile.lease}, {profile.feed}"
+    )
     print(f"loss {profile.loss}, delay {profile.delay_seconds} s, disk {profile.disk_seconds} s, ", end="")
     print(
         f"landing {profile.landing_seconds} s, faults each {profile.chaos_seconds} s, imports of {profile.bulk} files"
@@ -94,10 +106,10 @@ def _scenario(name: str) -> int:
     return 0
 
 
-def _many(seeds: int, members: int, change: bool, joint: bool, member: type[Member]) -> int:
+def _many(seeds: int, members: int, drawn: Callable[[int], Profile], member: type[Member]) -> int:
     start, worlds, faults = time.monotonic(), [], 0
     for seed in range(seeds):
-        world = World(draw(seed, members, roster_change=change, joint=joint), seed=seed, member=member)
+        world = World(drawn(seed), seed=seed, member=member)
         worlds.append(world)
         try:
             world.run()

@@ -6,7 +6,7 @@ another ended must be the later version.
 """
 
 from anycastle.errors import AnycastleError
-from anycastle.replicator.entry import NO_VERSION, Version
+from anycastle.replicator.entry import NO_VERSION, Entry, Kind, Version
 
 
 class Violation(AnycastleError):
@@ -20,25 +20,30 @@ class Checker:
         self.reads = 0
         self.writes = 0
         self.gave_up = 0
-        self._floor: dict[bytes, tuple[Version, str]] = {}
+        self._floors: dict[bytes, list[tuple[Version, str]]] = {}
+        """Ascending; what was seen and is lost goes again."""
         self._versions: dict[bytes, Version] = {}
         self._deletes: set[Version] = set()
+        self._deleted: dict[bytes, Version] = {}
+        self._acknowledged: dict[bytes, Version] = {}
+        self._lost: set[Version] = set()
 
     def floor(self, path: bytes) -> tuple[Version, str]:
         """What a request that begins now must at least see, and who saw it."""
-        return self._floor.get(path, (NO_VERSION, "nobody"))
+        return self._floors[path][-1] if self._floors.get(path) else (NO_VERSION, "nobody")
 
-    def journaled(self, content: bytes | None, version: Version, *, found: bool = False) -> None:
+    def journaled(self, entry: Entry, *, found: bool = False) -> None:
         """Content got its version. Old bytes that come back as a new version keep the old one: that is the fault.
 
         But not what was `found` by a member without a ledger, which takes it for new, as a person would.
         """
-        if content is None:
-            self._deletes.add(version)
-        elif found:
-            self._versions[content] = version
+        if entry.kind is Kind.ABSENT:
+            self._deletes.add(entry.version)
+            self._deleted[entry.path] = max(entry.version, self._deleted.get(entry.path, NO_VERSION))
+        elif found or self._versions.get(entry.digest) in self._lost:
+            self._versions[entry.digest] = entry.version
         else:
-            self._versions.setdefault(content, version)
+            self._versions.setdefault(entry.digest, entry.version)
 
     def served(self, path: bytes, content: bytes | None, absent_since: Version, floor: tuple[Version, str], who: str):
         """A site answered with what is on its disk; `absent_since` is the tombstone it has landed, when nothing is."""
@@ -55,12 +60,34 @@ class Checker:
     def succeeded(self, path: bytes, version: Version, floor: tuple[Version, str], who: str) -> None:
         """A write was answered with success; `version` is what it, or a later one at the same site, became."""
         self.writes += 1
-        if not version > floor[0]:
+        if not version > floor[0] and floor[0] not in self._lost:
             raise Violation(f"{who} wrote {path!r} as {version}, though {floor[1]} saw {floor[0]} before it began")
         self._saw(path, version, floor, who)
+        self._acknowledged[path] = max(version, self._acknowledged.get(path, NO_VERSION))
+
+    def lost(self, versions: set[Version], *, copies: int) -> None:
+        """Entries that were at one member only, which lost them: nobody can be held to have seen them any more.
+
+        With more copies than one, no writer can have been told that one of them is safe.
+        """
+        self._lost |= versions
+        for path, acknowledged in self._acknowledged.items():
+            if copies > 1 and acknowledged in versions:
+                raise Violation(f"{path!r} was written as {acknowledged}, with success, and is lost with a ledger")
+        for path, floors in self._floors.items():
+            self._floors[path] = [floor for floor in floors if floor[0] not in versions]
+
+    def survived(self, contents: dict[bytes, set[bytes | None]]) -> None:
+        """What the sites that are left hold of each path: one of them what was answered with success, or newer."""
+        for path, acknowledged in self._acknowledged.items():
+            absent = self._deleted.get(path, NO_VERSION)
+            if acknowledged not in self._lost and not any(
+                acknowledged <= (absent if c is None else self._versions[c]) for c in contents[path]
+            ):
+                raise Violation(f"{path!r} was written as {acknowledged}, with success, and is lost: {contents[path]}")
 
     def _saw(self, path: bytes, version: Version, floor: tuple[Version, str], who: str) -> None:
-        if version < floor[0]:
+        if version < floor[0] and floor[0] not in self._lost:
             raise Violation(f"{who} got {path!r} as {version}, though {floor[1]} saw {floor[0]} before it began")
         if version > self.floor(path)[0]:
-            self._floor[path] = (version, who)
+            self._floors.setdefault(path, []).append((version, who))

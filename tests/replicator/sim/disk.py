@@ -1,14 +1,16 @@
 """What a simulated member keeps over a crash: its ledger and its tree, as small as they can be and still be true."""
 
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 
 import msgspec
 from pyroaring import BitMap
 
 from anycastle.replicator.entry import NO_VERSION, Entry, Kind, Version
 from anycastle.replicator.feed import common_folder
-from anycastle.replicator.message import LandedUpto, Mark, Vectors
+from anycastle.replicator.message import Entries, LandedUpto, Mark, Vectors
 from tests.replicator.sim.checker import Violation
 
 GROUP = "g"
@@ -25,10 +27,14 @@ class Disk:
     heads: dict[str, int] = field(default_factory=dict)
     """How far each journal was recorded: what was compacted is gone from `journals`, and counts."""
     marks: list[Mark] = field(default_factory=list)
+    lost: dict[str, set[tuple[int, int]]] = field(default_factory=dict)
+    """Stretches of which nobody ever got the entries."""
     fenced: dict[str, int] = field(default_factory=dict)
     newest: dict[bytes, Entry] = field(default_factory=dict)
     local: dict[bytes, tuple[Version, bytes | None]] = field(default_factory=dict)
     pending: dict[bytes, Entry] = field(default_factory=dict)
+    overtaken: dict[bytes, list[Entry]] = field(default_factory=dict)
+    """Superseded before they landed here."""
     files: dict[bytes, bytes] = field(default_factory=dict)
     """The tree: path -> content. All but this is the ledger."""
     merged: bool = False
@@ -82,6 +88,10 @@ class Disk:
         self.heads[entry.origin] = entry.seq
         self.lamport = max(self.lamport, entry.lamport)
         known = self.newest.get(entry.path)
+        if entry.path in self.pending and entry.version > self.local_version(entry.path):
+            self.overtaken.setdefault(entry.path, []).append(
+                min(entry, self.pending[entry.path], key=lambda each: each.version)
+            )
         if known is None or entry.version > known.version:
             self.newest[entry.path] = entry
             self.pending[entry.path] = entry
@@ -124,8 +134,21 @@ class Disk:
         ]
         return max(found, key=lambda entry: entry.version, default=None)
 
-    def record(self, entries: tuple[Entry, ...], after: int, upto: int, origin: str) -> None:
+    def messages(self, origin: str, after: int, upto: int) -> Iterator[Entries]:
+        """As `Courier`: what there is of a stretch; what was lost is said by itself."""
+        for start, end in sorted(self.lost.get(origin, ())):
+            if after < end and start < upto:
+                if after < start:
+                    yield Entries(GROUP, origin, self.stretch(origin, after, start), after=after, upto=start)
+                yield Entries(GROUP, origin, (), after=max(after, start), upto=min(upto, end), lost=True)
+                after = min(upto, end)
+        if after < upto:
+            yield Entries(GROUP, origin, self.stretch(origin, after, upto), after=after, upto=upto)
+
+    def record(self, entries: tuple[Entry, ...], after: int, upto: int, origin: str, *, lost: bool = False) -> None:
         """All that is left of `after` < seq ≤ `upto`."""
+        if lost:
+            self.lost.setdefault(origin, set()).add((after, upto))
         for entry in entries:
             here = self.journals.get(origin, {}).get(entry.seq)
             if here is not None and here != entry:
@@ -174,10 +197,12 @@ class Disk:
         self.local[entry.path] = (entry.version, entry.digest or None)
         if self.pending.get(entry.path) == entry:
             del self.pending[entry.path]
+        waiting = self.overtaken.pop(entry.path, [])
+        self.overtaken[entry.path] = [each for each in waiting if each.version > entry.version]
 
     def landed_upto(self) -> dict[str, LandedUpto]:
         gaps: dict[str, BitMap] = {origin: BitMap() for origin in self.heads}
-        for entry in self.pending.values():
+        for entry in chain(self.pending.values(), *self.overtaken.values()):
             gaps[entry.origin].add(entry.seq)
         return {
             origin: LandedUpto(self.head(origin), found.serialize() if found else b"") for origin, found in gaps.items()

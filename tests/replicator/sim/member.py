@@ -13,8 +13,8 @@ from anycastle.replicator import gate
 from anycastle.replicator.acquaintance import Acquaintance
 from anycastle.replicator.controller import Controller
 from anycastle.replicator.entry import NO_VERSION, Entry, Kind, Version
-from anycastle.replicator.message import Entries
 from anycastle.replicator.settings import Isolated
+from anycastle.replicator.stable import passed
 from tests.replicator.sim.checker import Violation
 from tests.replicator.sim.disk import GROUP, Disk, prefix_of
 
@@ -156,9 +156,7 @@ class Member:
                 self.world.send(self.name, command.member, command.message)
             case e.SendEntries():
                 upto = min(command.upto, self.disk.head(command.origin))
-                left = self.disk.stretch(command.origin, command.after, upto)
-                if command.after < upto:
-                    message = Entries(GROUP, command.origin, left, after=command.after, upto=upto)
+                for message in self.disk.messages(command.origin, command.after, upto):
                     self.world.send(self.name, command.member, message)
             case e.Record():
                 self.durably(self._record, command)
@@ -183,7 +181,7 @@ class Member:
         self._work.append((do, args))
         if not self._working:
             self._working = True
-            self.later(self.world.disk_delay(), self._work_off)
+            self.later(self.world.disk_delay(self.name), self._work_off)
 
     def _work_off(self) -> None:
         """A group commit: all that waits by now."""
@@ -193,7 +191,9 @@ class Member:
             do(*args)
 
     def _record(self, command: e.Record) -> None:
-        self.disk.record(command.entries, command.after, command.upto, command.origin)
+        self.disk.record(command.entries, command.after, command.upto, command.origin, lost=command.lost)
+        if command.lost and command.origin == self.name:
+            self.world.passed_over(self.name, command.after, command.upto)
         self.feed(e.Recorded(GROUP, command.origin, self.disk.head(command.origin)))
         self._after_change()
 
@@ -352,7 +352,7 @@ class Member:
         entries = self.disk.journal(paths - busy, yielding=self._yielding)
         for entry in entries:
             self.world.tell(self.name, f"journals {entry.path!r} as {entry.version}, seq {entry.seq}")
-            self.world.checker.journaled(entry.digest or None, entry.version, found=self._yielding)
+            self.world.checker.journaled(entry, found=self._yielding)
         if entries:
             self.feed(e.Journaled(GROUP, entries[-1].seq, prefix_of(entries)))
         self._after_change()
@@ -470,11 +470,17 @@ class Member:
     def _fence(self, request: Request, head: int, version: Version) -> None:
         if self.world.t > request.deadline:
             self.world.checker.gave_up += 1
-        elif self.fence_done(head):
+        elif self.fence_done(head) and self.copied(head):
             self.world.tell(self.name, f"write of {request.path!r} as {version} succeeds")
             self.world.checker.succeeded(request.path, version, request.floor, f"a writer at {self.name}")
+            self.world.succeeded(self.name)
         else:
             self.later(0.05, self._fence, request, head, version)
 
     def fence_done(self, head: int) -> bool:
         return self.controller.fenced(GROUP, self.name) >= head
+
+    def copied(self, head: int) -> bool:
+        """As `Content.copies`."""
+        said = [self.controller.peer_landed(site, GROUP).get(self.name) for site in self.world.sites()]
+        return 1 + sum(landed is not None and passed(landed) >= head for landed in said) >= self.world.profile.copies

@@ -15,12 +15,14 @@ from anycastle.replicator import controller, fence, gate
 from anycastle.replicator import event as e
 from anycastle.replicator.acquaintance import Acquaintance
 from anycastle.replicator.coarse import Marks
+from anycastle.replicator.intake import Intake
 from anycastle.replicator.memory import Memory
 from anycastle.replicator.pursuit import Pursuit
 from anycastle.replicator.stable import Stable
 from tests.replicator.sim import scenario, world
 from tests.replicator.sim.disk import GROUP, Disk
 from tests.replicator.sim.member import Member
+from tests.replicator.sim.profile import Profile, draw, draw_destruction
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,13 @@ class Mutant:
     member: type[Member] = Member
     joint: bool = True
     roster_change: bool = False
+    destruction: bool = False
+
+    def draw(self, seed: int, members: int) -> Profile:
+        """A world in which the rule matters."""
+        if self.destruction:
+            return draw_destruction(seed, members)
+        return draw(seed, members, roster_change=self.roster_change, joint=self.joint)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -104,6 +113,11 @@ class _SucceedsUnfenced(Member):
         return True
 
 
+class _SucceedsUncopied(Member):
+    def copied(self, head: int) -> bool:
+        return True
+
+
 class _WritesAnywhere(Member):
     def may_write(self, **_: Any) -> None:
         return None
@@ -131,8 +145,12 @@ def _unheard(pursuit: Any, *, now: float) -> frozenset[str]:
     return frozenset().union(*pursuit._rosters)
 
 
-def _any_answer(memory: Any, member: str, sent: float, recorded: Any, *, votes: bool) -> None:
-    _answered(memory, member, sent, recorded, votes=True)
+def _any_answer(memory: Any, member: str, sent: float, recorded: Any, **said: Any) -> None:
+    _answered(memory, member, sent, recorded, **{**said, "votes": True})
+
+
+def _durable_only(intake: Any, journal: Any) -> tuple[int, int]:
+    return intake.detailed.get(journal), intake.recorded.get(journal)
 
 
 def _disowned_later(acquaintance: Any, *args: Any, **kwargs: Any) -> None:
@@ -152,7 +170,13 @@ def _bury_all(disk: Any, recorded: Any, alive: Any) -> None:
     _bury(disk, dict.fromkeys(disk.heads, 2**32), alive)
 
 
+def _superseded_landed(disk: Any) -> Any:
+    with patch.object(disk, "overtaken", {}):
+        return _landed_upto(disk)
+
+
 _answered, _init, _bury, _propose = Memory.answered, Acquaintance.__init__, Disk.bury, Stable._propose
+_landed_upto = Disk.landed_upto
 
 MUTANTS = {
     "lease_from_receipt": Mutant(
@@ -193,6 +217,15 @@ MUTANTS = {
     "serve_not_landed": Mutant("5", "only what has landed is served", member=_judging(landed_here=True)),
     "serve_unnoticed": Mutant("5", "one stat: the disk is as recorded", member=_judging(disk_as_recorded=True)),
     "success_unfenced": Mutant("6", "success waits for the fence", member=_SucceedsUnfenced),
+    "success_uncopied": Mutant(
+        "6", "success waits for as many copies as the group wants", member=_SucceedsUncopied, destruction=True
+    ),
+    "superseded_is_copied": Mutant(
+        "6",
+        "what was superseded before it landed is no copy",
+        ((Disk, "landed_upto", _superseded_landed),),
+        destruction=True,
+    ),
     "write_not_current": Mutant("6", "only a current site takes writes", member=_WritesAnywhere),
     "roster_direct": Mutant(
         "8",
@@ -214,6 +247,17 @@ MUTANTS = {
         "lost", "an ack counts for a term after its giver was heard", ((Pursuit, "_heard", _unheard),)
     ),
     "lost_numbers_at_once": Mutant("lost", "no numbering before all others were heard", member=_NumbersAtOnce),
+    "lost_is_no_stranger": Mutant(
+        "lost",
+        "who knew another ledger says so till nothing is missing",
+        ((Acquaintance, "_missing", lambda *_: False),),
+    ),
+    "lost_is_waited_for": Mutant(
+        "lost", "what nobody has of the own journal is passed over", ((Memory, "lost", lambda *_: {}),)
+    ),
+    "lost_may_turn_up": Mutant(
+        "lost", "what is on its way to a disk is not lost", ((Intake, "may_hold", _durable_only),)
+    ),
     "disowned_votes": Mutant(
         "put back", "who is disowned has forgotten at once", ((Acquaintance, "__init__", _disowned_later),)
     ),

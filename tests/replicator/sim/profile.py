@@ -1,13 +1,14 @@
 """How bad a world is: drawn from a seed, or said outright by a scenario."""
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from anycastle.replicator.feed import FeedLimits
 from anycastle.replicator.settings import Lease
 
 PATHS = (b"a/1", b"a/2", b"b/1")
-NAMES = ("ams", "nyc", "sgp", "gru", "jnb", "syd")
+NAMES = ("ams", "nyc", "sgp", "gru", "jnb", "syd", "nrt", "scl")
+"""Up to seven members, and one that takes the place of another."""
 
 Rosters = tuple[frozenset[str], ...]
 
@@ -55,6 +56,12 @@ class Profile:
     populated: tuple[str, ...] = ()
     """Members whose trees hold files before they ever met."""
     roster_steps: tuple[Step, ...] = ()
+    copies: int = 1
+    """Sites that must have landed a write before its success is told."""
+    destroyed_at: float = 0.0
+    """When one site is destroyed for ever; 0 for never."""
+    afterwards: str = "away"
+    """What becomes of it: it just stays `away`, is `taken out` of the roster, or `replaced` by an empty machine."""
 
 
 def calm(members: int, **changes: object) -> Profile:
@@ -95,6 +102,21 @@ def draw(seed: int, members: int, *, roster_change: bool = False, joint: bool = 
         retention_seconds=rng.choice((3600.0, 3600.0, 8.0)),
         populated=tuple(name for name in names if rng.random() < 0.3),
         roster_steps=steps,
+    )
+
+
+def draw_destruction(seed: int, members: int) -> Profile:
+    """A world for a seed in which success waits for two copies, and one site is destroyed."""
+    rng = random.Random(f"destruction {seed} {members}")
+    afterwards = rng.choice(("away", "taken out", "replaced"))
+    profile = draw(seed, members)
+    return replace(
+        profile,
+        copies=2,
+        destroyed_at=rng.uniform(4.0, 25.0),
+        afterwards=afterwards,
+        # Who lost its ledger numbers nothing before it heard of all the others in the roster.
+        lost_share=0.0 if afterwards == "away" else profile.lost_share,
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from itertools import product
 from typing import Any
 
+from anycastle.replicator.feed import FeedLimits
 from anycastle.replicator.message import Entries, LeaseGrant, LeaseRequest, Mark, Message
 from anycastle.replicator.settings import Lease
 from tests.replicator.sim.checker import Violation
@@ -23,6 +24,12 @@ class Scripted(World):
 
     intercept: Callable[[str, str, Message], float | None] | None = None
     """Returns the delay, None for lost, or a negative number for "as usual"."""
+    slow_disk = ""
+    """A member whose disk takes `slow_seconds` from now on."""
+    slow_seconds = 15.0
+
+    def disk_delay(self, member: str) -> float:
+        return self.slow_seconds if member == self.slow_disk else super().disk_delay(member)
 
     def delay(self, source: str, target: str, message: Message) -> float | None:
         delay = self.intercept(source, target, message) if self.intercept else -1.0
@@ -398,11 +405,83 @@ def older_edit(**how: Any) -> World:
     return world
 
 
+def lost_import(**how: Any) -> World:
+    """Of what nyc wrote, the others know by coarse marks only; then nyc loses its ledger. Nobody has those entries."""
+    world = Scripted(calm(3, feed=FeedLimits(backlog_entries_max=0), **FINE), seed=1, **how)
+    world.run_until(5.0)
+    world.intercept = _lost(Entries, source="nyc")
+    for _ in range(3):
+        world.write("nyc", PATH)
+        world.run_until(world.t + 1.0)
+    world.crash("nyc", 0.5, reboot=False)
+    world.lose("nyc")
+    world.intercept = None
+    world.run_until(20.0)
+    world.write("nyc", PATH)
+    reads_at_sgp(world, 21.0, 25.0)
+    world.run_until(30.0)
+    _at_rest(world)
+    return world
+
+
+def slow_recorder(**how: Any) -> World:
+    """nyc deletes a file, and sgp alone hears of it in detail, whose disk is slow; then nyc loses its ledger."""
+    world = Scripted(calm(3, feed=FeedLimits(backlog_entries_max=0), **FINE), seed=1, **how)
+    world.run_until(5.0)
+    world.write("nyc", PATH)
+    world.run_until(8.0)
+    world.slow_disk = "sgp"
+    world.intercept = _lost(Entries, source="nyc", target="ams")
+    world.write("nyc", PATH, delete=True)
+    world.run_until(9.0)
+    world.crash("nyc", 0.5, reboot=False)
+    world.lose("nyc")
+    world.intercept = None
+    world.run_until(22.0)
+    world.slow_disk = ""
+    world.run_until(60.0)
+    _at_rest(world)
+    return world
+
+
+def met_again(**how: Any) -> World:
+    """nyc loses its ledger, and meets both others twice before ams, which alone knows what it forgot, tells it."""
+    world = Scripted(calm(3, **FINE), seed=1, **how)
+    world.run_until(5.0)
+    world.cut("ams", "sgp")
+    world.cut("nyc", "sgp")
+    world.run_until(9.0)
+    world.write("nyc", PATH)
+    world.run_until(12.0)
+    world.crash("nyc", 0.5, reboot=False)
+    world.lose("nyc")
+    world.intercept = _lost(Entries, source="ams")
+    world.unblock()
+    world.run_until(18.0)
+    world.cut("nyc", "ams")
+    world.cut("nyc", "sgp")
+    world.run_until(23.0)
+    world.unblock()
+    world.run_until(24.0)
+    world.cut("ams", "nyc")
+    world.cut("ams", "sgp")
+    reads_at_sgp(world, 24.0, 40.0)
+    world.run_until(40.0)
+    world.intercept = None
+    world.unblock()
+    world.run_until(60.0)
+    _at_rest(world)
+    return world
+
+
 COMEBACKS: dict[str, Callable[..., World]] = {
     "lost_votes_at_once": lost_voter,
     "forgotten_answers_count": lost_voters,
     "acks_outlive_their_giver": forgetful_acker,
     "lost_numbers_at_once": hasty_writer,
+    "lost_is_no_stranger": met_again,
+    "lost_is_waited_for": lost_import,
+    "lost_may_turn_up": slow_recorder,
     "disowned_votes": put_back,
     "told_is_not_compared": put_back,
     "absent_takes_holes": long_absent,

@@ -32,7 +32,8 @@ class Story:
             case e.PeerLanded() | e.StoreFenced():
                 pass
             case e.Record():
-                self.tell(t, who, f"   record {command.origin} {command.after + 1}..{command.upto}")
+                what = f"{command.origin} {command.after + 1}..{command.upto}"
+                self.tell(t, who, f"   record {what}{' as lost' if command.lost else ''}")
             case _:
                 self.tell(t, who, f"   {command}")
 
@@ -41,7 +42,7 @@ def show(message: m.Message) -> str:
     match message:
         case m.Entries():
             after, upto = message.stretch()
-            return f"entries {message.origin} {after + 1}..{upto}"
+            return f"{'lost' if message.lost else 'entries'} {message.origin} {after + 1}..{upto}"
         case m.LeaseRequest():
             return f"lease? sent {message.sent:.3f} #{message.incarnation} recorded {_flat(message.recorded)}"
         case m.LeaseGrant():

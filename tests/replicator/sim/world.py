@@ -10,7 +10,7 @@ from collections.abc import Callable
 from itertools import combinations, count
 
 from anycastle.replicator import event as e
-from anycastle.replicator.entry import Entry
+from anycastle.replicator.entry import Entry, Kind
 from anycastle.replicator.fence import majority, rosters_compatible
 from anycastle.replicator.message import PROTOCOL, Hello, Message
 from tests.replicator.sim.checker import Checker, Violation
@@ -39,6 +39,10 @@ class World:
         self.healed = False
         self.lost = 0
         """Ledgers."""
+        self.lost_entries = 0
+        """Of which others had heard by coarse marks, and that nobody had in detail when the ledger was lost."""
+        self._once: dict[str, dict[int, Entry]] = {}
+        """What members announced before they lost their ledgers."""
         self.compacted = 0
         """Entries."""
         self.operated = True
@@ -54,6 +58,9 @@ class World:
         self.rosters = dict(profile.start)
         self.drained: frozenset[str] = frozenset()
         """Sites that are about to leave: no users, no changes."""
+        self.destroyed = ""
+        """A site that is gone for ever, with its disk and its ledger."""
+        self._steps = profile.roster_steps
         for name in profile.names:
             self.members[name] = member(self, name, witness=name == profile.witness)
             self.members[name].rate = 1.0 + self._random.uniform(-0.5, 0.5) * profile.lease.drift
@@ -68,7 +75,7 @@ class World:
             self.at(1.0, self._next_write)
         if profile.chaos_seconds:
             self.at(self._random.expovariate(1 / profile.chaos_seconds), self._chaos)
-        if profile.roster_steps:
+        if self._steps:
             self.at(self._random.uniform(4.0, 8.0), self._change_roster, 0)
 
     # Time.
@@ -90,7 +97,9 @@ class World:
         while self.unsettled():
             if self.t > end:
                 raise Unsettled(f"{HEALING_SECONDS:.0f} s after all was healed: {self.unsettled()}")
+            self._write_again()
             self.run_until(self.t + 1.0)
+        self.checker.survived(self._contents_left())
         return self
 
     def tell(self, who: str, text: str) -> None:
@@ -106,7 +115,8 @@ class World:
 
     # Delays.
 
-    def disk_delay(self) -> float:
+    def disk_delay(self, member: str) -> float:
+        """Scenarios have their own ideas, here too."""
         return self._random.uniform(0.0005, self.profile.disk_seconds)
 
     def landing_delay(self) -> float:
@@ -274,20 +284,24 @@ class World:
         """The ledger of a member that is down: gone, or an older one."""
         member = self.members[name]
         self.tell(name, "loses its ledger" if backup is None else "gets an older ledger back")
+        self._once.setdefault(name, {}).update(member.disk.journals.get(name, {}))
         member.disk = member.disk.put_back(backup)
         self.lost += 1
 
+    def passed_over(self, name: str, after: int, upto: int) -> None:
+        """Nobody has these entries of the member's journal, and it goes on behind them."""
+        gone = [entry for seq, entry in self._once.get(name, {}).items() if after < seq <= upto]
+        self.tell(name, f"has lost {[entry.version for entry in gone]}")
+        self.lost_entries += len(gone)
+        self.checker.lost({entry.version for entry in gone}, copies=self.profile.copies)
+
     def _may_lose(self, name: str) -> bool:
-        """Nobody can keep what was lost by a majority at once, nor what others know by coarse marks alone.
+        """Nobody can keep what was lost by a majority at once.
 
         And what an application changed after the last entry gives way to that entry, which nobody may have yet.
         """
         disks = {other: member.disk for other, member in self.members.items()}
-        forgot = {other for other, disk in disks.items() if disk.get("forgot")} | {name}
-        for origin in disks:
-            held = max((disk.head(origin) for other, disk in disks.items() if other not in forgot), default=0)
-            if held < disks[origin].head(origin):
-                return False
+        forgot = {other for other, disk in disks.items() if disk.get("forgot")} | {name, self.destroyed}
         few = all(len(forgot & roster) < majority(roster) for roster in self.members[name].rosters)
         return few and not self.members[name].dirty()
 
@@ -314,9 +328,9 @@ class World:
     # Roster changes: each member is restarted with the next configuration, when the rule of the step allows it.
 
     def _change_roster(self, number: int) -> None:
-        if number >= len(self.profile.roster_steps):
+        if number >= len(self._steps):
             return
-        step = self.profile.roster_steps[number]
+        step = self._steps[number]
         waiting = [name for name in step.rosters if self.rosters.get(name) != step.rosters[name]]
         leaving = [name for name in self.rosters if name not in step.rosters]
         self.drained = frozenset(leaving)
@@ -347,6 +361,64 @@ class World:
             and all(m.disk.head(gone.name) == gone.disk.head(gone.name) for m in staying for gone in going)
             and not any(m.disk.pending for m in staying if not m.witness and going)
         )
+
+    # A site that is gone for ever.
+
+    def succeeded(self, site: str) -> None:
+        """A writer was told that it is safe: the worst moment for the site to burn down."""
+        if 0.0 < self.profile.destroyed_at <= self.t and not self.destroyed and self._may_destroy(site):
+            self.at(self._random.uniform(0.0, 0.1), self._destroy, site)
+
+    def _may_destroy(self, name: str) -> bool:
+        """If others know of it by coarse marks only, those entries are nowhere, until there is another in its place."""
+        others = [member.disk for other, member in self.members.items() if other != name]
+        held = max(disk.head(name) for disk in others)
+        marked = any(disk.recorded()[GROUP].get(name, 0) > held for disk in others)
+        may = not marked or self.profile.afterwards == "replaced"
+        return may and not any(disk.get("forgot") for disk in others)
+
+    def _destroy(self, name: str) -> None:
+        if self.destroyed or not self._may_destroy(name):
+            return
+        self.tell(name, "is destroyed")
+        self.destroyed = name
+        self.members[name].crash()
+        self.members[name].disk.files = {}
+        self.lose(name)
+        if self.profile.afterwards == "replaced":
+            self.at(self._random.uniform(1.0, 5.0), self._boot, name, True)
+            return
+        old = self.rosters.pop(name)[0]
+        if self.profile.afterwards == "taken out":
+            new = old - {name}
+            last = dict.fromkeys(sorted(new), (new,))
+            self._steps = (Step(dict.fromkeys(last, (new, old))), Step(last, after_current=tuple(last)))
+            self.at(self._random.uniform(1.0, 5.0), self._change_roster, 0)
+
+    def _left(self) -> list[Member]:
+        return [m for m in self.members.values() if m.name in self.rosters and not m.witness]
+
+    def _contents_left(self) -> dict[bytes, set[bytes | None]]:
+        paths = dict.fromkeys((*PATHS, *(path for site in self._left() for path in site.disk.files)))
+        return {path: {site.disk.files.get(path) for site in self._left()} for path in paths}
+
+    def _write_again(self) -> None:
+        """What the destroyed site announced, and nobody fetched, is nowhere: somebody uploads it again."""
+        left = self._left()
+        if not self.destroyed or any(site.dirty() or site.merging for site in left):
+            return
+        here = self._contents_left()
+        gone = [
+            path
+            for path, entry in left[0].disk.pending.items()
+            if entry.kind is Kind.FILE
+            and entry.digest not in here.get(path, ())
+            and all(site.disk.newest.get(path) == entry for site in left)
+        ]
+        if gone:
+            self.checker.survived(here)
+        for path in gone:
+            left[0].change(path, self.content())
 
     # At the end.
 
