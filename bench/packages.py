@@ -43,3 +43,16 @@ def provide(needs: Iterable[tuple[str, str]]) -> None:
     finally:
         if policy_is_ours:
             POLICY.unlink()
+
+
+def from_pypi(release: str, command: str) -> Path | None:
+    """A program of a Python package at one version, in an environment of its own below .venv; None where that fails."""
+    folder = Path(sys.prefix) / "share" / "bench" / release
+    program = folder / "bin" / command
+    if not program.exists():
+        print(f"bench: installing {release} from PyPI", file=sys.stderr)
+        for line in ([sys.executable, "-m", "venv", str(folder)], [str(folder / "bin/pip"), "-q", "install", release]):
+            if subprocess.run(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False).returncode:
+                print(f"bench: {release} cannot be installed, and is left out", file=sys.stderr)
+                return None
+    return program

@@ -4,6 +4,7 @@
     TCP, reading                   everybody, or (reading by token) loopback and whoever shows any token
     TCP, changing, off loopback    nobody: a token sent in the clear is a token given away
     TCP, changing, over loopback   whoever shows a token with the scope; a TLS proxy on this machine comes this way
+    TCP, by a public name          nobody, unless it is configured: the name of a page elsewhere may lead here
 
 Laws: all tokens are compared, each in constant time; the file is looked at again for each request that shows one, so
 what was taken out of it is refused at once; while it cannot be read nobody changes anything over TCP.
@@ -15,6 +16,7 @@ import ipaddress
 import logging
 import os
 import pwd
+import re
 import socket
 import struct
 from asyncio.trsock import TransportSocket
@@ -46,9 +48,13 @@ class Caller:
 class Access:
     """The rules of one listener. Raises web.HTTPException with one line for whoever may not."""
 
-    def __init__(self, file: Path | None, read: ReadTokens, reading: Reading = Reading.OPEN) -> None:
+    def __init__(
+        self, file: Path | None, read: ReadTokens, reading: Reading = Reading.OPEN, *, hosts: tuple[str, ...] = ()
+    ) -> None:
+        """`hosts`: names in lower case by which it may be asked, beside those that no page elsewhere can have."""
         self._tokens = None if file is None else _File(file, read)
         self._reading = reading
+        self._hosts = frozenset((*hosts, socket.gethostname().lower()))
 
     def admit(self, request: web.Request, scope: Scope) -> Caller:
         try:
@@ -61,6 +67,7 @@ class Access:
         connection = request.get_extra_info("socket")
         if connection is not None and connection.family == socket.AF_UNIX:
             return _peer(connection)
+        self._check_host(request.headers.get("Host", ""))
         origin = request.remote or "somewhere"
         if scope is Scope.READ and (self._reading is Reading.OPEN or _is_loopback(origin)):
             return Caller("anybody", origin)
@@ -70,6 +77,18 @@ class Access:
                 "network: expected the Unix socket, or a TLS proxy on this machine"
             )
         return Caller(f"token {self._shown(request, scope).name}", origin)
+
+    def _check_host(self, host: str) -> None:
+        """An address, a name of one label or below localhost is nobody's on the internet. Clients without it are none
+        that show pages.
+        """
+        name = re.sub(r":\d*$", "", host).rstrip(".").lower()
+        if "." not in name or name.endswith(".localhost") or name in self._hosts or _is_address(name.strip("[]")):
+            return
+        raise web.HTTPMisdirectedRequest(
+            text=f"nothing is told by the name {name[:100]!r}, which may be that of a page elsewhere: expected an "
+            "address, localhost, the name of this machine, or one that dashboard.hosts lists"
+        )
 
     def _shown(self, request: web.Request, scope: Scope) -> Token:
         if self._tokens is None:
@@ -112,6 +131,14 @@ class _File:
                 text=f"nobody is let in by token, for they cannot be read: {error}"
             ) from None
         return self._tokens
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_loopback(origin: str) -> bool:

@@ -46,6 +46,7 @@ _REFUSALS = {
     "401": "No token that is known here.",
     "403": "Not with this token, or not from there.",
     "413": "The body is too long.",
+    "421": "Asked by a public name that is not configured.",
     "503": "The member is starting, too many long requests are under way, or tokens cannot be read.",
 }
 
@@ -64,7 +65,7 @@ class _Operation:
     parameters: tuple[Schema, ...] = ()
     body: type | None = None
     content: str = "application/json"
-    refusals: tuple[str, ...] = ("400", "401", "503")
+    refusals: tuple[str, ...] = ("400", "401", "421", "503")
 
 
 def _ref(kind: type) -> Schema:
@@ -113,7 +114,7 @@ def _limit(most: int) -> Schema:
     return _parameter("limit", {"type": "integer", "minimum": 1, "maximum": most}, "So many at most.")
 
 
-_CHANGED = ("400", "401", "403", "413", "503")
+_CHANGED = ("400", "401", "403", "413", "421", "503")
 _READING = (
     _Operation(path="/api/v1/status", summary="Everything, as the dashboard shows it.", answer=_ref(Snapshot)),
     _Operation(
@@ -213,7 +214,7 @@ _READING = (
         answer=_object(changes=_many(Change)),
         scope=Scope.ADMIN,
         parameters=(_limit(1000),),
-        refusals=("400", "401", "403", "503"),
+        refusals=("400", "401", "403", "421", "503"),
     ),
     _Operation(path=PATH, summary="This document.", answer=_ANY, refusals=()),
     _Operation(

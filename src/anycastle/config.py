@@ -71,6 +71,8 @@ class DashboardSettings:
     token_file: Path | None
     """Changes over TCP need a token from it; None allows reading only. Read again whenever it changes."""
     reading: Reading = Reading.OPEN
+    hosts: tuple[str, ...] = ()
+    """Names by which it may be asked, beside addresses and names that are nobody's on the internet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -356,7 +358,7 @@ class Config:
                 read_tokens(file)
             except TokenFault as fault:
                 faults.append(part.token_file.fault(str(fault)))
-        return DashboardSettings(listen=part.listen, token_file=file, reading=part.reading)
+        return DashboardSettings(listen=part.listen, token_file=file, reading=part.reading, hosts=part.hosts)
 
     def _secret(
         self, named: NamedFile | None, member: str, form: re.Pattern[str], expected: str, faults: list[Fault]

@@ -83,19 +83,21 @@ class DashboardPart:
     listen: tuple[str, int] | None
     token_file: NamedFile | None
     reading: Reading
+    hosts: tuple[str, ...]
 
     @classmethod
     def read(cls, table: Table) -> "DashboardPart":
         listen = table.take("listen", v.listener, None)
         token_file = table.named_file("token_file", v.text)
         reading = table.take("reading", v.one_of(Reading), Reading.OPEN)
-        table.done(("listen", "token_file", "reading"))
+        hosts: tuple[str, ...] = table.take("hosts", v.many(v.host_name), ())
+        table.done(("listen", "token_file", "reading", "hosts"))
         remote = listen is not None and not ipaddress.ip_address(listen[0]).is_loopback
         if listen is not None and remote and reading is Reading.OPEN:
             table.warn("listen", f"{listen[0]} is not a loopback address: whoever reaches it may read without a token")
         if reading is Reading.TOKEN and token_file is None:
             table.fault("reading", "is by token, and there is none: expected a token_file too")
-        return cls(listen=listen, token_file=token_file, reading=reading)
+        return cls(listen=listen, token_file=token_file, reading=reading, hosts=hosts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -182,7 +182,8 @@ async def _face(ports: Ports, settings: MemberConfig, audit: Audit, member: Memb
         except OSError as error:
             raise StartError(f"cannot listen for commands on {path}: {error.strerror or error}") from error
         if settings.dashboard is not None:
-            access = Access(settings.dashboard.token_file, read_tokens, settings.dashboard.reading)
+            shown = settings.dashboard
+            access = Access(shown.token_file, read_tokens, shown.reading, hosts=shown.hosts)
             tcp = await _runner(undo, make_app(ports, access=access, audit=audit))
             listener = bind_listener(settings.dashboard.listen, "the dashboard", StartError, member.inherited)
             member.beside = (listener,)

@@ -4,7 +4,8 @@ import shutil
 
 import pytest
 
-from bench.bgp import PEER, Plan, measure
+from bench.bgp import Plan, measure
+from bench.bgp_failures import HEALTHCHECK, HEALTHCHECKER
 from bench.report import OURS
 
 pytestmark = pytest.mark.skipif(not shutil.which("bird", path="/usr/sbin:/usr/bin"), reason="needs bird2")
@@ -15,8 +16,7 @@ def test_every_case_is_measured() -> None:
     assert {(row.system, row.case) for row in rows} == {
         (OURS, "decision to router"),
         (OURS, "20 routes"),
-        (OURS, "failure to router, fastest"),
-        (PEER, "failure to router, fastest"),
+        *((system, "failure to router, fastest") for system in (OURS, HEALTHCHECK, HEALTHCHECKER)),
     }
     assert all(row.value is None if row.metric.endswith("p99") else row.value > 0 for row in rows)
     assert {row.metric for row in rows if row.case == "20 routes"} == {"announce", "withdraw", "ExaBGP"}

@@ -75,10 +75,15 @@ class Face:
 
 @asynccontextmanager
 async def face(
-    folder: Path, *, reading: Reading = Reading.OPEN, unix: Path | None = None, bound: socket.socket | None = None
+    folder: Path,
+    *,
+    reading: Reading = Reading.OPEN,
+    unix: Path | None = None,
+    bound: socket.socket | None = None,
+    hosts: tuple[str, ...] = (),
 ) -> AsyncIterator[Face]:
     (folder / "tokens").write_text(LINES)
-    access = Access(folder / "tokens", read_tokens, reading)
+    access = Access(folder / "tokens", read_tokens, reading, hosts=hosts)
     app = make_app(Ports(), access=access, audit=Audit(folder / "audit.log", SystemClock()))
     runner = web.AppRunner(app, shutdown_timeout=1.0, access_log=None)
     await runner.setup()
@@ -111,6 +116,36 @@ async def test_each_scope_allows_its_own(tmp_path: Path) -> None:
             assert await served.look("/api/v1/audit", token) == (200 if token == ADMIN else 403 if token else 401)
             assert await served.look("/api/v1/status", token) == 200
         assert await served.order("reload", DRAINER) == (403, "token night is for drain: expected one with admin")
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:8080", 200),
+        ("[::1]:8080", 200),
+        ("localhost:8080", 200),
+        ("ams.localhost", 200),
+        ("ams", 200),
+        (socket.gethostname().upper(), 200),
+        ("status.example.com.", 200),
+        ("Status.Example.com:8080", 200),
+        ("evil.example.com", 421),
+        ("evil.example.com:8080", 421),
+        ("127.0.0.1.evil.example.com", 421),
+        ("localhost.evil.example.com", 421),
+        ("[evil.example.com]", 421),
+    ],
+)
+async def test_by_a_public_name_nothing_is_told(tmp_path: Path, host: str, status: int) -> None:
+    """A page of evil.example.com that has its name lead here could read what its user can reach."""
+    async with face(tmp_path, hosts=("status.example.com",)) as served:
+        async with served.session.get("/api/v1/status", headers={"Host": host}) as response:
+            assert response.status == status
+            assert ("dashboard.hosts" in await response.text()) == (status == 421)
+        async with served.session.post(
+            "/api/v1/thaw", json=ORDERS["thaw"], headers={**bearer(ADMIN), "Host": host}
+        ) as response:
+            assert response.status == status
 
 
 async def test_the_file_counts_as_it_stands_now(tmp_path: Path) -> None:
