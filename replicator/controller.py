@@ -22,14 +22,10 @@ from anycastle.replicator.memory import Memory
 from anycastle.replicator.outflow import Outflow
 from anycastle.replicator.progress_vector import Journal, Progress
 from anycastle.replicator.pursuit import Pursuit
+from anycastle.replicator.reception import MARK_ENTRIES_MAX, Reception
 from anycastle.replicator.settings import Lease
 from anycastle.replicator.stable import Stable, passed
 
-ORIGINS_MAX = 256
-"""Journals per group: every member there ever was."""
-NAME_CHARACTERS_MAX = 64
-MARK_ENTRIES_MAX = 100_000_000
-"""A coarse mark, or a stretch that was lost, that jumps further is garbled: it would never be filled."""
 OUTSTANDING_SECONDS_MAX = 3600.0
 """No lease is that long."""
 RECORDING_SECONDS_MAX = 30.0
@@ -74,6 +70,8 @@ class Controller:
         self._detailed = Progress(groups, detailed)
         self._fenced = Progress(groups, fenced)
         self._marks = Marks(marks, recorded=self._recorded, detailed=self._detailed)
+        self.ignored: Counter[str] = Counter()
+        """Messages, or parts of them, that made no sense, by kind."""
         self._leases = Leases(member=member, rosters=rosters, lease=lease, incarnation=incarnation)
         self._memory = Memory(member=member, rosters=rosters, lease=lease, forgot=forgot, now=now)
         self._forgot = bool(forgot)
@@ -99,17 +97,22 @@ class Controller:
         self._board = LandedBoard(self._others, groups, silence_seconds=lease.term_seconds)
         holding = frozenset(sites if sites is not None else (member, *self._others))
         self._holds = member in holding
+        self._reception = Reception(
+            member=member,
+            holds=self._holds,
+            recorded=self._recorded,
+            detailed=self._detailed,
+            intake=self._intake,
+            grants=self._grants,
+            ignored=self.ignored,
+        )
         self._stable = Stable(member, self._others, holding, groups)
         self._told: dict[str, m.Vectors] = {}
-        self._merging: dict[str, bool] = {}
-        self._outdated: dict[str, str] = {}
         self._landed: dict[str, dict[str, m.LandedUpto]] = {group: {} for group in groups}
         self._landed_news: set[str] = set()
         self._landed_due = self._landed_refresh_due = self._renewal_due = -math.inf
         self._completed: dict[Journal, None] = {}
         self._out: list[e.Command] = []
-        self.ignored: Counter[str] = Counter()
-        """Messages, or parts of them, that made no sense, by kind."""
         for journal in self._recorded.journals():
             self._pursuit.open(journal, now=now)
 
@@ -132,7 +135,7 @@ class Controller:
 
     def outdated(self, group: str) -> str:
         """The member whose journals have holes that this one cannot pass without comparing; empty for none."""
-        return self._outdated.get(group, "")
+        return self._reception.outdated.get(group, "")
 
     def peer_comparing(self, member: str, group: str) -> bool | None:
         """Whether it compares content it holds; None when it has not told in this link."""
@@ -208,7 +211,7 @@ class Controller:
                 self._pursuit.want((event.group, event.origin), event.seq)
                 self._query(now=now)
             case e.Merging():
-                self._merge(event)
+                self._reception.merge(event)
             case e.Absent():
                 self._stable.absent(event.group, event.members)
             case e.Forgot():
@@ -250,20 +253,13 @@ class Controller:
             if upto - after <= MARK_ENTRIES_MAX and self._intake.fresh(journal, after, upto, now=now) == after:
                 self._out.append(e.Record(*journal, (), {}, after, upto, lost=True))
 
-    def _merge(self, event: e.Merging) -> None:
-        self._outdated.pop(event.group, None)
-        if event.on:
-            self._merging[event.group] = event.comparing
-        else:
-            self._merging.pop(event.group, None)
-
     def _compact(self, *, now: float) -> None:
         for group in self._groups:
             own = self._detailed.group(group)
             if self._holds:
                 own = {origin: passed(said) for origin, said in self._landed[group].items()}
             safe = {origin: min(seq, self._fenced.get((group, origin))) for origin, seq in own.items()}
-            if group not in self._merging and (cut := self._stable.cut(group, safe, now=now)):
+            if group not in self._reception.merging and (cut := self._stable.cut(group, safe, now=now)):
                 self._out.append(e.Compact(group, cut))
 
     def _tell(self, message: m.Message) -> None:
@@ -292,7 +288,7 @@ class Controller:
 
     def _lease_request(self, *, now: float) -> m.LeaseRequest:
         vectors = (progress.snapshot() for progress in (self._recorded, self._detailed, self._fenced))
-        comparing = tuple(group for group, comparing in self._merging.items() if comparing)
+        comparing = tuple(group for group, comparing in self._reception.merging.items() if comparing)
         recorded, detailed, fenced = vectors
         return m.LeaseRequest(now, self._incarnation, recorded, detailed, fenced, comparing)
 
@@ -360,14 +356,9 @@ class Controller:
         if journal[1] == self._member:
             self._outflow.given_back(journal[0], upto)
         for member in self._intake.durable(journal):
-            self._acknowledge(member, journal, now=now)
+            self._out.append(self._reception.acknowledgement(member, journal, now=now))
         self._pursuit.open(journal, now=now)
         self._advance(journal, now=now)
-
-    def _acknowledge(self, member: str, journal: Journal, *, now: float) -> None:
-        upto = self._recorded.get(journal)
-        outstanding = self._grants.outstanding(*journal, upto, now=now)
-        self._out.append(e.Send(member, m.Ack(*journal, upto, outstanding, self._detailed.get(journal))))
 
     def _advance(self, journal: Journal, *, now: float) -> None:
         """Rule 4, evaluated with what is known now."""
@@ -393,15 +384,15 @@ class Controller:
             case m.LeaseGrant():
                 self._lease_granted(member, message, now=now)
             case m.Entries():
-                self._entries(member, message, now=now)
+                self._out += self._reception.entries(member, message, now=now)
             case m.Bodies():
                 self.ignored["bodies of no group here"] += 1
             case m.Mark():
-                self._mark(member, message, now=now)
+                self._out += self._reception.mark(member, message, now=now)
             case m.Ack():
                 self._ack(member, message, now=now)
             case m.FenceQuery():
-                self._fence_query(member, message, now=now)
+                self._out += self._reception.fence_query(member, message, now=now)
             case m.Fenced():
                 self._learn_fenced(message.fenced, now=now)
             case m.Landed():
@@ -459,61 +450,6 @@ class Controller:
             for origin, upto in origins.items():
                 self._raise_fenced((group, origin), min(upto, self._recorded.get((group, origin))), now=now)
 
-    def _recordable(self, journal: Journal) -> bool:
-        """Whether it is a journal that we may record: also our own, which others give back after a ledger was lost."""
-        group, origin = journal
-        if group not in self._recorded:
-            return False
-        known = self._recorded.group(group)
-        return origin in known or (len(known) < ORIGINS_MAX and 0 < len(origin) <= NAME_CHARACTERS_MAX)
-
-    def _entries(self, member: str, message: m.Entries, *, now: float) -> None:
-        journal = (message.group, message.origin)
-        after, upto = message.stretch()
-        if not (self._recordable(journal) and 0 <= after < upto and (message.upto or message.whole())):
-            self.ignored["entries of no such journal"] += 1
-            return
-        if message.lost and upto - after > MARK_ENTRIES_MAX:
-            self.ignored["too much said to be lost"] += 1
-            return
-        whole = message.lost or message.whole(self._detailed.get(journal))
-        if not whole and not self._may_skip(message.group):
-            self._outdated[message.group] = member
-            self.ignored["entries with holes"] += 1
-            return
-        held = self._intake.fresh(journal, after, upto, now=now)
-        if held is None:
-            self.ignored["entries after a hole"] += 1
-            return
-        if upto <= self._detailed.get(journal):
-            self._acknowledge(member, journal, now=now)
-            return
-        self._intake.owe(journal, member, recorded=upto, detailed=upto)
-        if held < upto:
-            fresh = tuple(entry for entry in message.entries if entry.seq > held)
-            self._out.append(
-                e.Record(*journal, fresh, message.bodies, held, upto, coming=message.coming, lost=message.lost)
-            )
-
-    def _may_skip(self, group: str) -> bool:
-        """What was compacted elsewhere cannot be missed by who compares, nor where no files are."""
-        return group in self._merging or not self._holds
-
-    def _mark(self, member: str, mark: m.Mark, *, now: float) -> None:
-        journal = (mark.group, mark.origin)
-        if mark.origin == self._member or not (
-            self._recordable(journal) and 0 <= mark.after < mark.upto <= mark.after + MARK_ENTRIES_MAX
-        ):
-            self.ignored["mark of no such journal"] += 1
-        elif mark.upto <= self._recorded.get(journal):
-            self._acknowledge(member, journal, now=now)
-        elif mark.after > self._intake.marked(journal):
-            self.ignored["mark after a hole"] += 1
-        else:
-            self._intake.owe(journal, member, recorded=mark.upto)
-            if self._intake.fresh_mark(mark, now=now):
-                self._out.append(e.RecordMark(mark))
-
     def _ack(self, member: str, ack: m.Ack, *, now: float) -> None:
         journal = (ack.group, ack.origin)
         if not all(0.0 <= seconds <= OUTSTANDING_SECONDS_MAX for seconds in ack.outstanding.values()):
@@ -526,15 +462,6 @@ class Controller:
         self._pursuit.acknowledge(member, ack, out_until)
         self._outflow.acknowledged(member, ack, now=now)
         self._advance(journal, now=now)
-
-    def _fence_query(self, member: str, query: m.FenceQuery, *, now: float) -> None:
-        journal = (query.group, query.origin)
-        if journal[0] not in self._recorded:
-            self.ignored["query of no such group"] += 1
-        elif query.upto <= self._recorded.get(journal):
-            self._acknowledge(member, journal, now=now)
-        elif self._recordable(journal):
-            self._intake.owe(journal, member, recorded=query.upto)
 
     def _peer_landed(self, member: str, message: m.Landed, *, now: float) -> None:
         try:

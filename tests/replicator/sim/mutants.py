@@ -18,6 +18,7 @@ from anycastle.replicator.coarse import Marks
 from anycastle.replicator.intake import Intake
 from anycastle.replicator.memory import Memory
 from anycastle.replicator.pursuit import Pursuit
+from anycastle.replicator.reception import Reception
 from anycastle.replicator.stable import Stable
 from tests.replicator.sim import scenario, world
 from tests.replicator.sim.disk import GROUP, Disk
@@ -267,7 +268,7 @@ MUTANTS = {
         ((Acquaintance, "_holds_less", lambda *_: False),),
     ),
     "absent_takes_holes": Mutant(
-        "compaction", "holes only for who compares", ((controller.Controller, "_may_skip", lambda *_: True),)
+        "compaction", "holes only for who compares", ((Reception, "_may_skip", lambda *_: True),)
     ),
     "listing_beyond_record": Mutant(
         "compaction", "a listing says nothing of what the other has not recorded", ((Disk, "bury", _bury_all),)
