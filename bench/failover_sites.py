@@ -43,7 +43,7 @@ class Profile:
 DEFAULT = Profile("defaults", "", "", "", "")
 FAST = Profile(
     "fast profile",
-    lease='lease = { term = "600ms", renewal = "200ms" }',
+    lease='lease = { term = "500ms", renewal = "150ms" }',
     probe=', interval = "200ms", timeout = "150ms", fall = 4',
     peer=', hold_time = "3s"',
     route='hold_down = "0s"',

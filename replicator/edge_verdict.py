@@ -1,8 +1,9 @@
 """The gate for a web server that serves by itself: judges reads over a Unix socket, as nginx's `auth_request` asks.
 
-Laws: the map from URL to path and the judgement are those of the built-in edge (`Targets.find`, `GatePort`), each made
-anew; a request that is not plainly understood is refused and its connection closed; what waits is bounded by the
-group's `wait_max`, and a connection asks one thing at a time.
+Laws: the map from URL to path and the judgement are those of the built-in edge (`Targets.find`, `GatePort`); a request
+that is not plainly understood is refused and its connection closed; what waits is bounded by the group's `wait_max`,
+and a connection asks one thing at a time. While nothing is under way in a group, what was asked before is answered as
+before (`edge_recall`).
 
     asked      any target; Host and X-Original-URI (else the target itself), X-Original-Method (else the method)
     204        serve it; ETag is the content's hash, where it is one file; X-Anycastle-Version
@@ -28,6 +29,7 @@ from typing import Protocol, assert_never
 
 from anycastle.errors import AnycastleError
 from anycastle.replicator.edge_headers import entity_tag, tag_listed
+from anycastle.replicator.edge_recall import Answer, Recall
 from anycastle.replicator.edge_target import Target, TargetError, Targets
 from anycastle.replicator.gate import Forward, Refuse, Serve, Verdict, Wait
 from anycastle.replicator.listen import BACKLOG, FULL, let_leave, let_nobody_in
@@ -76,10 +78,13 @@ class VerdictService:
         groups: Iterable[GroupSettings],
         gate: VerdictPort,
         *,
+        recall: Recall | None = None,
         on_request: Callable[[str], None] = lambda group: None,
         inherited: Callable[[str], socket.socket | None] = lambda path: None,
     ) -> None:
-        """`on_request` hears the group of each request that belongs to one.
+        """`recall`: answers that may be given again; without it everything is judged anew.
+
+        `on_request` hears the group of each request that belongs to one.
 
         `inherited`: the path that it was bound to -> the socket of the process before, which is ours from then on.
         """
@@ -88,6 +93,7 @@ class VerdictService:
         """The process that comes after listens on the same socket: at the end it stays where it is."""
         self.gate = gate
         self.on_request = on_request
+        self.recall = recall
         self.targets = Targets(groups)
         self.answers: Counter[str] = Counter()
         """Verdict -> how many."""
@@ -218,6 +224,12 @@ class _Connection(asyncio.BufferedProtocol):
 
     def _ask(self, head: bytes) -> None:
         service = self._service
+        known = service.recall.find(head) if service.recall is not None and not service.ending else None
+        if known is not None and self._transport is not None:
+            service.on_request(known.group)
+            service.answers[known.verdict] += 1
+            self._transport.write(known.text)
+            return
         found = _HEAD.fullmatch(head)
         if found is None:
             self._fault(HTTPStatus.BAD_REQUEST, "this is no HTTP/1.1 request")
@@ -239,7 +251,7 @@ class _Connection(asyncio.BufferedProtocol):
         except TargetError as error:
             self._fault(HTTPStatus(error.status), str(error))
             return
-        asked = _Asked(about, fields.get(b"x-original-method", method), "?" in uri, fields)
+        asked = _Asked(head, about, fields.get(b"x-original-method", method), "?" in uri, fields)
         service.on_request(about.group.name)
         if about.writes(asked.method.decode("latin-1")):
             self._say("write", HTTPStatus.FORBIDDEN, f"X-Anycastle-Forward: {service.settings.site}\r\n")
@@ -270,9 +282,11 @@ class _Connection(asyncio.BufferedProtocol):
                 etag = entity_tag(verdict.digest) if known and verdict.digest is not None else ""
                 fields = f"X-Anycastle-Version: {verdict.version}\r\n" + (f"ETag: {etag}\r\n" if etag else "")
                 if etag and tag_listed(asked.if_none_match, etag):
-                    self._say("unchanged", HTTPStatus.FORBIDDEN, fields)
+                    said = "unchanged", self._say("unchanged", HTTPStatus.FORBIDDEN, fields)
                 else:
-                    self._say("serve", HTTPStatus.NO_CONTENT, fields)
+                    said = "serve", self._say("serve", HTTPStatus.NO_CONTENT, fields)
+                if self._service.recall is not None and not self._last:
+                    self._service.recall.keep(asked.head, Answer(asked.target.group.name, *said))
             case Forward():
                 fields = f"X-Anycastle-Forward: {', '.join(verdict.sites)}\r\n{_reason(verdict.reason)}"
                 self._say("forward", HTTPStatus.FORBIDDEN, fields)
@@ -286,26 +300,30 @@ class _Connection(asyncio.BufferedProtocol):
         self._last = self._last or status in _CLOSED
         self._say("fault", status, _reason(line))
 
-    def _say(self, verdict: str, status: HTTPStatus, fields: str) -> None:
+    def _say(self, verdict: str, status: HTTPStatus, fields: str) -> bytes:
+        """Returns what was said."""
         self._service.answers[verdict] += 1
         length = "" if status is HTTPStatus.NO_CONTENT else "Content-Length: 0\r\n"
         last = "Connection: close\r\n" if self._last else ""
         site = self._service.settings.site
         assert self._transport is not None
-        self._transport.write(
+        text = (
             f"HTTP/1.1 {status} {status.phrase}\r\nX-Anycastle-Site: {site}\r\nX-Anycastle-Verdict: {verdict}\r\n"
-            f"{fields}{length}{last}\r\n".encode("ascii")
-        )
+            f"{fields}{length}{last}\r\n"
+        ).encode("ascii")
+        self._transport.write(text)
         if self._last:
             self._transport.close()
+        return text
 
 
 class _Asked:
     """A request that is understood, and needs the gate."""
 
-    __slots__ = ("if_none_match", "method", "query", "target")
+    __slots__ = ("head", "if_none_match", "method", "query", "target")
 
-    def __init__(self, target: Target, method: bytes, query: bool, fields: dict[bytes, bytes]) -> None:
+    def __init__(self, head: bytes, target: Target, method: bytes, query: bool, fields: dict[bytes, bytes]) -> None:
+        self.head = head
         self.target = target
         self.method = method
         self.query = query

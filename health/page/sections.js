@@ -123,8 +123,9 @@ function sessionTable(session) {
 
 function linkTable(links) {
   if (!links.length) return [empty("No other member.")];
-  return [table("Links", ["member", "link", "for", "why", "queued"], links.map((each) => [
+  return [table("Links", ["member", "link", "for", "why", "queued", "protocol"], links.map((each) => [
     head(each.peer), cell(stateBadge(LINK, each.state)), cell(age(each.since_seconds)), cell(each.reason || "it works"), number(showBytes(each.queued_bytes)),
+    number(each.protocol || "–"),
   ]))];
 }
 

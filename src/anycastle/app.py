@@ -38,6 +38,7 @@ from anycastle.health.view import SiteView, View, withheld
 from anycastle.news import news
 from anycastle.replicator.edge import Edge
 from anycastle.replicator.edge_pass import Passes
+from anycastle.replicator.edge_recall import Recall
 from anycastle.replicator.edge_verdict import VerdictService
 from anycastle.replicator.event import Event, LinkDown, LinkUp
 from anycastle.replicator.fence import rosters_compatible
@@ -150,8 +151,10 @@ class Member:
         self.links.bind()
         self.replica.gate.fit = self._fit
         self.edge = self._make_edge()
+        self.recall = Recall(clock=clock, clear_until=self.replica.gate.clear_until)
         self.verdicts = self._make_verdicts(undo)
         self.passes = self._make_passes(undo)
+        self.replica.on_news = self._on_news
         self.tables = tables
         self.dns: DnsServer | None = None
         if settings.dns is not None:
@@ -219,6 +222,7 @@ class Member:
             self.settings.verdict,
             self.settings.replica.groups,
             self.replica.gate,
+            recall=self.recall,
             on_request=lambda _: self.requests.append(self.clock.now()),
             inherited=self._inheritance.take_unix,
         )
@@ -235,8 +239,12 @@ class Member:
         )
         passes.bind()
         undo.callback(passes.close)
-        self.replica.on_news = passes.revoke
         return passes
+
+    def _on_news(self, group: str) -> None:
+        self.recall.news(group)
+        if self.passes is not None:
+            self.passes.revoke(group)
 
     def _fit(self, site: str, group: str) -> bool:
         """Users are not kept away from a site by anybody's word, its health, or what the group requires."""

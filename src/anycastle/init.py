@@ -190,7 +190,8 @@ root = "{answers.root}"
 application = "{answers.application}"
 {_noted('writes = "any"', "or sites in order, for software that edits files in place")}
 {_noted("copies = 1", "2: an upload succeeds when two sites have it on their disks")}
-{_noted('exclude = ["*/cache/", "*.lock"]', "what is not content")}
+{_noted('exclude = ["*.lock"]', "what is not content")}
+{_noted('# profile = "generic"', 'or "wordpress", "mediawiki", "static": what such software needs of a group')}
 
 [[zones]]
 file = "zones/{answers.zone}"

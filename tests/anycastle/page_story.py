@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 from playwright.async_api import Page
 
+from anycastle.replicator.message import PROTOCOL
 from examples.demo.collector import Collector
 from tests.anycastle.members import ADDRESS, Members, prepared, until
 from tests.health.browser import lacks, shows
@@ -134,6 +135,7 @@ async def killed(made: Members, page: Page, picture: Picture) -> None:
     await shows(page, "#timeline-answer", "the link to nyc is down", "nyc is not current for photos")
     made.start("nyc")
     await lacks(page, "#links", "▼ down")
+    await shows(page, "#links tr:has-text('nyc') td:last-child", str(PROTOCOL))
     await lacks(page, "#sites", "not current")
 
 

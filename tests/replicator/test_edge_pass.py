@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anycastle.replicator.edge_pass import AHEAD_TENTHS, SPARE_SECONDS, PassError, Passes
+from anycastle.replicator.edge_recall import Answer, Recall
 from tests.replicator.cluster import GROUP, Site, alike, cluster
 from tests.replicator.members import until
 
@@ -125,19 +126,29 @@ async def test_clear_only_while_nothing_is_under_way(tmp_path: Path) -> None:
 
 
 async def test_passes_are_gone_before_anybody_is_told(tmp_path: Path) -> None:
-    """At the moment that another's fence is over, no pass of the old content is left here."""
+    """At the moment that another's fence is over, no pass of the old content is left here, and no answer."""
     async with cluster(tmp_path) as (ams, nyc, sgp):
         folder = tmp_path / "passes"
         passes = Passes(folder, [GROUP], clock=nyc.clock, clear_until=nyc.replica.gate.clear_until)
         passes.bind()
-        nyc.replica.on_news = passes.revoke
+        recall = Recall(clock=nyc.clock, clear_until=nyc.replica.gate.clear_until)
+        answer = Answer(GROUP, "serve", b"the old one")
+
+        def news(group: str) -> None:
+            recall.news(group)
+            passes.revoke(group)
+
+        nyc.replica.on_news = news
         for number in range(20):
             await clear(nyc)
             passes.renew(GROUP)
+            recall.keep(b"head", answer)
             assert os.listdir(folder / GROUP), "something to take back"
+            assert recall.find(b"head") is answer
             (ams.root / "page").write_bytes(b"%d" % number)
             assert await ams.fence() is None
             assert not os.listdir(folder / GROUP)
+            assert recall.find(b"head") is None
             await alike(ams, nyc, sgp)
 
 

@@ -1,6 +1,7 @@
 """The verdict service over its real socket, with a gate that says what the test wants."""
 
 import asyncio
+import math
 import os
 import stat
 from collections.abc import AsyncIterator
@@ -14,7 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from anycastle.clock import SystemClock
 from anycastle.replicator.edge_headers import entity_tag
+from anycastle.replicator.edge_recall import Recall
 from anycastle.replicator.edge_verdict import VerdictError, VerdictService
 from anycastle.replicator.entry import NO_VERSION, Version
 from anycastle.replicator.gate import Forward, Refuse, Serve, Verdict, Wait
@@ -120,6 +123,27 @@ async def test_serve_tells_version_and_hash(tmp_path: Path) -> None:
         assert "Content-Length" not in answer.fields, "RFC 9110 section 8.6"
         assert made.gate.asked == [("blogs", b"alice/htdocs/photos/a.jpg", b"alice/")]
         assert made.heard == ["blogs"]
+
+
+async def test_what_may_be_served_is_remembered_until_there_is_news(tmp_path: Path) -> None:
+    async with service(tmp_path) as made, made.client() as client:
+        recall = made.service.recall = Recall(clock=SystemClock(), clear_until=lambda group: math.inf)
+        first, again = await client.ask(), await client.ask()
+        assert first.fields.items() == again.fields.items()
+        assert (made.heard, made.service.answers["serve"]) == (["blogs", "blogs"], 2)
+        assert len(made.gate.asked) == 1
+        await client.ask("/a.jpg?w=1")
+        assert len(made.gate.asked) == 2, "another head"
+        made.gate.now = Forward(("nyc",), "not landed")
+        assert (await client.ask())["Verdict"] == "serve"
+        recall.news("blogs")
+        for count in (3, 4):
+            assert (await client.ask())["Verdict"] == "forward"
+            assert len(made.gate.asked) == count, "only what may be served is remembered"
+        made.service.ending = True
+        made.gate.now = Serve(DIGEST, Version(7, "ams"), "")
+        assert (await client.ask()).fields["Connection"] == "close"
+        assert await client.closed()
 
 
 async def test_the_hash_is_told_of_files_only(tmp_path: Path) -> None:
