@@ -64,9 +64,7 @@ class Seen:
         """Take back the changes of paths that are being landed by now, and of what is in such a folder."""
         landed = {change.path for change in self.changes if landing(change.path)}
         if landed:
-            taken = {change.path for change in self.changes if not landed.isdisjoint(_line_of(change.path))}
-            self.changes = [change for change in self.changes if change.path not in taken]
-            self.again += dict.fromkeys(self.under[path] for path in taken)
+            self._take_back({each.path for each in self.changes if not landed.isdisjoint(_line_of(each.path))})
 
     def keep_whole(self) -> None:
         """Take back what is in a folder that another thread saw gone: it is there again, and is announced first."""
@@ -79,8 +77,16 @@ class Seen:
                 gone.discard(change.path)
             else:
                 gone.add(change.path)
-        self.changes = [change for change in self.changes if change.path not in early]
-        self.again += dict.fromkeys(self.under[path] for path in early)
+        self._take_back(early)
+
+    def _take_back(self, paths: set[bytes]) -> None:
+        """They are looked at again for themselves, too: what was asked for may be as the ledger says by then, and would
+        not lead to the folder that it was in.
+        """
+        self.changes = [change for change in self.changes if change.path not in paths]
+        self.again += dict.fromkeys(self.under[path] for path in paths)
+        for path in paths:
+            self.more[path] = (*self.more.get(path, ()), path)
 
 
 class Look:
