@@ -16,6 +16,8 @@ KEPT_BYTES_MAX = 32 * 1024 * 1024
 """Of heads and answers; then all are forgotten."""
 CLEAR_SECONDS_MAX = 0.1
 """How long the group's state is believed; as long as passes go without renewal."""
+UNCLEAR_SECONDS = 0.02
+"""Where something is under way, the state is not asked for with each request, which would cost more than it spares."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,7 @@ class Recall:
         self._news: defaultdict[str, int] = defaultdict(int)
         """Group -> how often there was news; answers of an earlier count are not given any more."""
         self._until: defaultdict[str, float] = defaultdict(lambda: -math.inf)
+        self._ask_from: defaultdict[str, float] = defaultdict(lambda: -math.inf)
 
     def news(self, group: str) -> None:
         """Something is known that may not be served yet. Before that is acknowledged to anybody."""
@@ -67,5 +70,10 @@ class Recall:
         now = self._clock.now()
         if now < self._until[group]:
             return True
+        if now < self._ask_from[group]:
+            return False
         self._until[group] = min(self._clear_until(group), now + CLEAR_SECONDS_MAX)
-        return now < self._until[group]
+        clear = now < self._until[group]
+        if not clear:
+            self._ask_from[group] = now + UNCLEAR_SECONDS
+        return clear

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from anycastle.replicator import edge_recall
-from anycastle.replicator.edge_recall import CLEAR_SECONDS_MAX, Answer, Recall
+from anycastle.replicator.edge_recall import CLEAR_SECONDS_MAX, UNCLEAR_SECONDS, Answer, Recall
 
 HEAD = b"GET /a HTTP/1.1\r\n\r\n"
 A = Answer("blogs", "serve", b"HTTP/1.1 204 No Content\r\n\r\n")
@@ -60,12 +60,14 @@ def test_nothing_is_kept_or_given_while_something_is_under_way(world: World, rec
     world.until["blogs"] = -math.inf
     recall.keep(HEAD, A)
     world.until["blogs"] = math.inf
+    world.seconds += UNCLEAR_SECONDS
     assert recall.find(HEAD) is None
     recall.keep(HEAD, A)
     world.until["blogs"] = -math.inf
     world.seconds += CLEAR_SECONDS_MAX
     assert recall.find(HEAD) is None
     world.until["blogs"] = math.inf
+    world.seconds += UNCLEAR_SECONDS
     assert recall.find(HEAD) is A, "what is known is the same: there was no news"
 
 
@@ -85,6 +87,16 @@ def test_the_state_of_a_group_is_asked_for_now_and_then(world: World, recall: Re
     assert world.asked == 1
     world.seconds += CLEAR_SECONDS_MAX
     assert recall.find(HEAD) is A
+    assert world.asked == 2
+
+
+def test_nor_with_each_request_while_something_is_under_way(world: World, recall: Recall) -> None:
+    world.until["blogs"] = -math.inf
+    for _ in range(100):
+        recall.keep(HEAD, A)
+    assert world.asked == 1
+    world.seconds += UNCLEAR_SECONDS
+    recall.keep(HEAD, A)
     assert world.asked == 2
 
 
