@@ -253,8 +253,7 @@ class LedgerReading:
 
     def conflicts_by_id(self) -> dict[int, Conflict]:
         """The same, by the number that an operator names it by."""
-        rows = self._store.rows("SELECT id, body FROM conflict ORDER BY id", ())
-        return {number: _conflict_decoder.decode(body) for number, body in rows}
+        return self.conflicts_after(0)
 
     def conflicts_after(self, number: int) -> dict[int, Conflict]:
         """Those that came later than the one of that number."""

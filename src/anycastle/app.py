@@ -166,7 +166,7 @@ class Member:
         if self.settings.bgp is None:
             return None
         freeze = decode_freeze(self.ledger.get("freeze") or b"")
-        return Announcer(self.settings.bgp, self.clock, freeze=freeze, on_change=self.note)
+        return Announcer(self.settings.bgp, self.clock, freeze=freeze, on_change=self._routes_moved)
 
     def _make_links(self) -> Links:
         replica = self.settings.replica
@@ -378,6 +378,10 @@ class Member:
                 self._announcing.cancel()
 
     # -- the view -------------------------------------------------------------------------------------------------
+
+    def _routes_moved(self) -> None:
+        self.chronicle.routes.moved = True
+        self.note()
 
     def note(self) -> None:
         """Something that the view shows may have changed."""

@@ -12,7 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from anycastle import __version__
-from anycastle.happenings import conditions, conflict_event, sample
+from anycastle.happenings import RouteWatch, conditions, conflict_event, sample
 from anycastle.health.event import Event, Kind
 from anycastle.health.series import History
 from anycastle.health.timeline import Timeline
@@ -34,6 +34,7 @@ class Chronicle:
         self._member = member
         self._turns = Turns()
         self._late = Late()
+        self.routes = RouteWatch()
         self._last_conflict = member.ledger.last_conflict()
         self.timeline = Timeline(member.settings.state_dir)
         self.history = History()
@@ -72,7 +73,7 @@ class Chronicle:
         member = self._member
         while True:
             now, wall = member.clock.now(), member.clock.wall()
-            present = conditions(member, now=now)
+            present = conditions(member, now=now) | self.routes.conditions(member)
             if member.view is not None:
                 present |= self._late.conditions(member.view, now=now)
             for event in (*self._turns.told(present, now=now, wall=wall), *self._conflicts()):
@@ -87,11 +88,12 @@ class Chronicle:
         """Those that came since the last look."""
         member, wall = self._member, self._member.clock.wall()
         try:
-            found = member.ledger.conflicts_after(self._last_conflict).values()
-            self._last_conflict = member.ledger.last_conflict()
+            last = member.ledger.last_conflict()  # first: one that comes meanwhile is among those found, or comes next
+            found = member.ledger.conflicts_after(self._last_conflict)
         except LedgerError:  # whoever needs the ledger more says so
             return []
-        return [conflict_event(conflict, site=member.settings.member, wall=wall) for conflict in found]
+        self._last_conflict = max(found, default=last)
+        return [conflict_event(conflict, site=member.settings.member, wall=wall) for conflict in found.values()]
 
     async def _keep(self) -> None:
         while True:
