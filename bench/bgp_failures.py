@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from anycastle.bgp.process import environment, program
 from bench.bgp_router import OWN, OWN_AS, POLL_SECONDS, ROUTER, ROUTER_AS, SECONDS_MAX, Bird, bird, free_port
+from bench.healthcheck import healthcheck
 from bench.packages import find, from_pypi
 from bench.process import BenchError, Server, running, wait_until
 from bench.report import OURS, Row
@@ -81,15 +81,17 @@ def _announce(router: Bird, folder: Path, alive: Path, options: Sequence[str]) -
 
 @contextmanager
 def _healthcheck(router: Bird, folder: Path, alive: Path, options: Sequence[str]) -> Iterator[Server]:
-    lines = [f"command = test -e {alive}", f"ip = {PREFIX}", "no-ip-setup", "withdraw-on-down", "no-syslog", *options]
-    (folder / "healthcheck").write_text("\n".join(lines) + "\n")
-    (folder / "exabgp.conf").write_text(
-        f"process hc {{ run {program()} healthcheck --config {folder / 'healthcheck'}; encoder text; }}\n"
-        f"neighbor {ROUTER} {{ router-id {OWN}; local-address {OWN}; local-as {OWN_AS}; peer-as {ROUTER_AS}; "
-        f"hold-time 240; connect {router.port}; family {{ ipv4 unicast; }} api {{ processes [ hc ]; }} }}\n"
+    command = healthcheck(
+        folder,
+        check=f"test -e {alive}",
+        route=PREFIX,
+        own=(OWN, OWN_AS),
+        router=(ROUTER, ROUTER_AS),
+        hold_seconds=240,
+        port=router.port,
+        options=options,
     )
-    settings = [f"{name}={value}" for name, value in environment(None).items()]
-    with running(["env", "-i", *settings, str(program()), "server", str(folder / "exabgp.conf")], folder) as server:
+    with running(command, folder) as server:
         yield server
 
 

@@ -22,7 +22,6 @@ import dns.message
 import dns.query
 from pyroute2.netns import setns
 
-from anycastle.bgp.process import environment, program
 from bench.failover_sites import (
     ADDRESSES,
     DEFAULT,
@@ -39,6 +38,7 @@ from bench.failover_sites import (
     hosts,
     session,
 )
+from bench.healthcheck import healthcheck
 from bench.packages import find, provide
 from bench.process import BenchError
 from bench.report import OURS, Row, as_json, machine, median_rows, table
@@ -278,20 +278,20 @@ def _healthcheck(name: str, rounds: int, *, fastest: bool) -> Iterator[Row]:
     speed = ("interval = 0.1", "fast-interval = 0.1", "rise = 1", "fall = 1", "timeout = 1") if fastest else ()
     hold = 3 if fastest else 180
     with _world() as made:
-        url = f"http://{ADDRESSES[LOST]}:{ORIGIN_PORT}/health"
-        lines = [f"command = curl -sf {url}", f"ip = {PREFIX.replace('.0/24', '.1/32')}", "no-ip-setup"]
-        (made.folder / "healthcheck").write_text("\n".join([*lines, "withdraw-on-down", "no-syslog", *speed]) + "\n")
-        (made.folder / "exabgp.conf").write_text(
-            f"process hc {{ run {program()} healthcheck --config {made.folder / 'healthcheck'}; encoder text; }}\n"
-            f"neighbor {ADDRESSES['router']} {{ router-id {ADDRESSES[LOST]}; local-address {ADDRESSES[LOST]}; "
-            f"local-as {OWN_AS + 1}; peer-as {ROUTER_AS}; hold-time {hold}; family {{ ipv4 unicast; }} "
-            "api { processes [ hc ]; } }\n"
+        route = PREFIX.replace(".0/24", ".1/32")
+        command = healthcheck(
+            made.folder,
+            check=f"curl -sf http://{ADDRESSES[LOST]}:{ORIGIN_PORT}/health",
+            route=route,
+            own=(ADDRESSES[LOST], OWN_AS + 1),
+            router=(ADDRESSES["router"], ROUTER_AS),
+            hold_seconds=hold,
+            options=speed,
         )
         made.start_router(session(LOST, OWN_AS + 1))
         made.start_application(LOST)
-        made.start(f"member-{LOST}", LOST, *_exabgp(made.folder))
+        made.start(f"member-{LOST}", LOST, *command)
         user = User(made)
-        route = PREFIX.replace(".0/24", ".1/32")
         try:
             found = []
             for _ in range(rounds):
@@ -302,19 +302,13 @@ def _healthcheck(name: str, rounds: int, *, fastest: bool) -> Iterator[Row]:
                     took = user.waits({"the router": lambda: not made.has_route(LOST, route)}, began)
                     if case == CASES[1]:
                         made.start_application(LOST)
-                        made.start(f"member-{LOST}", LOST, *_exabgp(made.folder))
+                        made.start(f"member-{LOST}", LOST, *command)
                     else:
                         _heal(made, case)
                     found.append([Row(HEALTHCHECK, f"{case}, {name}", w, "s", seconds) for w, seconds in took.items()])
             yield from median_rows(found)
         finally:
             user.close()
-
-
-def _exabgp(folder: Path) -> list[str]:
-    settings = [f"{name}={value}" for name, value in environment(None).items()]
-    path = f"PATH={os.environ.get('PATH', '')}"
-    return ["env", "-i", path, *settings, str(program()), "server", str(folder / "exabgp.conf")]
 
 
 if __name__ == "__main__":

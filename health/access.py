@@ -27,6 +27,7 @@ from pathlib import Path
 from aiohttp import web
 
 from anycastle.errors import AnycastleError
+from anycastle.health.ask import Address
 from anycastle.health.settings import Reading, Scope, Token
 
 log = logging.getLogger("anycastle.access")
@@ -83,7 +84,9 @@ class Access:
         that show pages.
         """
         name = re.sub(r":\d*$", "", host).rstrip(".").lower()
-        if "." not in name or name.endswith(".localhost") or name in self._hosts or _is_address(name.strip("[]")):
+        if "." not in name or name.endswith(".localhost") or name in self._hosts:
+            return
+        if _address(name.strip("[]")) is not None:
             return
         raise web.HTTPMisdirectedRequest(
             text=f"nothing is told by the name {name[:100]!r}, which may be that of a page elsewhere: expected an "
@@ -133,21 +136,18 @@ class _File:
         return self._tokens
 
 
-def _is_address(name: str) -> bool:
+def _address(text: str) -> Address | None:
+    """None for what is none."""
     try:
-        ipaddress.ip_address(name)
+        return ipaddress.ip_address(text)
     except ValueError:
-        return False
-    return True
+        return None
 
 
 def _is_loopback(origin: str) -> bool:
-    try:
-        address = ipaddress.ip_address(origin.partition("%")[0])
-    except ValueError:
-        return False
+    address = _address(origin.partition("%")[0])
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return (mapped or address).is_loopback
+    return address is not None and (mapped or address).is_loopback
 
 
 def _peer(connection: TransportSocket) -> Caller:

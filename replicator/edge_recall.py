@@ -18,6 +18,7 @@ CLEAR_SECONDS_MAX = 0.1
 """How long the group's state is believed; as long as passes go without renewal."""
 UNCLEAR_SECONDS = 0.02
 """Where something is under way, the state is not asked for with each request, which would cost more than it spares."""
+_UNKNOWN = (False, -math.inf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +41,14 @@ class Recall:
         self._bytes = 0
         self._news: defaultdict[str, int] = defaultdict(int)
         """Group -> how often there was news; answers of an earlier count are not given any more."""
-        self._until: defaultdict[str, float] = defaultdict(lambda: -math.inf)
-        self._ask_from: defaultdict[str, float] = defaultdict(lambda: -math.inf)
+        self._believed: dict[str, tuple[bool, float]] = {}
+        """Group -> whether it is clear, and until when that is believed."""
 
     def news(self, group: str) -> None:
         """Something is known that may not be served yet. Before that is acknowledged to anybody."""
         self._news[group] += 1
-        self._until[group] = -math.inf
+        if self._believed.get(group, _UNKNOWN)[0]:
+            del self._believed[group]
 
     def find(self, head: bytes) -> Answer | None:
         """The answer that was given to the same head, if it would be given again. One look-up."""
@@ -68,12 +70,9 @@ class Recall:
 
     def _is_clear(self, group: str) -> bool:
         now = self._clock.now()
-        if now < self._until[group]:
-            return True
-        if now < self._ask_from[group]:
-            return False
-        self._until[group] = min(self._clear_until(group), now + CLEAR_SECONDS_MAX)
-        clear = now < self._until[group]
-        if not clear:
-            self._ask_from[group] = now + UNCLEAR_SECONDS
+        clear, until = self._believed.get(group, _UNKNOWN)
+        if now >= until:
+            until = min(self._clear_until(group), now + CLEAR_SECONDS_MAX)
+            clear = now < until
+            self._believed[group] = clear, until if clear else now + UNCLEAR_SECONDS
         return clear

@@ -54,6 +54,7 @@ CORES = {
         *(
             "progress_vector",
             "controller",
+            "reception",
             "stable",
             "memory",
             "gate",

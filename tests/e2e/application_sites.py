@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ from anycastle.replicator import pki
 from tests.anycastle.members import until
 from tests.e2e.recipe import Block
 from tests.lag import entered
+from tests.processes import end
 from tests.wire import Wire, wired
 
 SITES = ("ams", "nyc", "sgp")
@@ -37,7 +38,6 @@ KEPT = ("nginx", "php", "wordpress", "mediawiki")
 """Of /var/lib, what packages put there."""
 READY_SECONDS = 120.0
 """Three sites, three kinds of servers and their tests share one machine."""
-_STOP_SECONDS = 15.0
 _SHOWN_CHARACTERS = 3000
 
 
@@ -100,7 +100,7 @@ class ApplicationSites:
             )
 
     def stop(self, name: str, site: str) -> None:
-        _end([self.processes.pop((name, site))])
+        end([self.processes.pop((name, site))])
 
     def start_database(self, site: str) -> None:
         """As Debian's unit does it; what is not for the ages need not reach the disk."""
@@ -158,7 +158,7 @@ class ApplicationSites:
         return "\n".join(f"-- {file}\n{file.read_text(errors='replace')[-_SHOWN_CHARACTERS:]}" for file in files)
 
     def close(self) -> None:
-        _end(self.processes.values())
+        end(self.processes.values())
 
     def _inside(self, site: str, *command: str) -> list[str]:
         """`ip netns exec` has mounts of its own, which nobody else sees."""
@@ -168,17 +168,6 @@ class ApplicationSites:
     def _environment(self, site: str) -> dict[str, str]:
         programs = f"{Path(sys.executable).parent}:/usr/sbin:/usr/bin:/sbin:/bin"
         return {**os.environ, "PATH": programs, "SITE": site}
-
-
-def _end(processes: Collection[subprocess.Popen[bytes]]) -> None:
-    for process in processes:
-        process.terminate()
-    for process in processes:
-        try:
-            process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from anycastle.replicator import pki
 from tests.anycastle.members import anycastle, until
 from tests.anycastle.nginx_sites import NGINX, PHP_FPM
 from tests.e2e.gate_pages import UPLOAD_PAGE, WIKI_PAGE
+from tests.processes import end
 from tests.wire import Wire, wired
 
 MEMBERS = ("ams", "nyc", "sgp")
@@ -28,7 +29,6 @@ TERM_SECONDS = 3.0
 CUSTOMERS = 8
 NEEDED = ("nginx", "php-fpm8.2")
 """Programs; also root and /dev/net/tun."""
-_STOP_SECONDS = 15.0
 _TOP = """\
 [cluster]
 name = "gate"
@@ -157,17 +157,7 @@ class GateSites:
             )
 
     def close(self) -> None:
-        processes = [*self.members.values(), *self.servers]
-        for process in processes:
-            if process.poll() is None:
-                process.send_signal(signal.SIGCONT)
-                process.terminate()
-        for process in processes:
-            try:
-                process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        end([*self.members.values(), *self.servers])
 
 
 def without_gate(config: str) -> str:

@@ -3,14 +3,15 @@
 import asyncio
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from anycastle.replicator.gate import Forward, Refuse, Serve
 from anycastle.replicator.schema import LedgerError
-from tests.replicator.cluster import GROUP, alike, cluster
+from tests.replicator.cluster import GROUP, Site, alike, cluster
 from tests.replicator.members import until
 
 BIG = bytes(range(256)) * 4096 * 2
@@ -26,21 +27,30 @@ def withhold(folder: Path) -> Callable[[str, bytes], object]:
     return none
 
 
+@contextmanager
+def withheld(site: Site, folder: Path) -> Iterator[None]:
+    """Its bodies, while inside."""
+    honest = site.links._bodies
+    site.links._bodies = withhold(folder)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        site.links._bodies = honest
+
+
 async def test_verdicts_while_the_body_is_withheld(tmp_path: Path) -> None:
     async with cluster(tmp_path, THREE) as (one, other, third):
-        honest = one.links._bodies
-        one.links._bodies = withhold(tmp_path)  # type: ignore[assignment]
-        (one.root / "film").write_bytes(BIG)
-        assert await one.fence() is None
-        assert isinstance(await one.admit("film"), Serve)
-        for site in (other, third):
-            verdict = await site.admit("film")
-            assert isinstance(verdict, Forward), verdict
-            assert verdict.sites == ("ams",)
-            assert isinstance(await site.admit("d/nothing-here"), Serve)
-            assert site.replica.pending(site.name)[GROUP].keys() == {b"film/"}
-        await until(lambda: one.replica.pending("nyc")[GROUP].keys() == {b"film/"}, "ams knows what nyc lacks")
-        one.links._bodies = honest
+        with withheld(one, tmp_path):
+            (one.root / "film").write_bytes(BIG)
+            assert await one.fence() is None
+            assert isinstance(await one.admit("film"), Serve)
+            for site in (other, third):
+                verdict = await site.admit("film")
+                assert isinstance(verdict, Forward), verdict
+                assert verdict.sites == ("ams",)
+                assert isinstance(await site.admit("d/nothing-here"), Serve)
+                assert site.replica.pending(site.name)[GROUP].keys() == {b"film/"}
+            await until(lambda: one.replica.pending("nyc")[GROUP].keys() == {b"film/"}, "ams knows what nyc lacks")
         await alike(one, other, third)
         for site in (one, other, third):
             async with asyncio.timeout(5):
@@ -99,16 +109,14 @@ async def test_one_dead_member_costs_a_term_and_no_more(tmp_path: Path) -> None:
 
 async def test_copies_are_waited_for(tmp_path: Path) -> None:
     async with cluster(tmp_path, THREE, copies=2) as (one, other, third):
-        honest = one.links._bodies
-        one.links._bodies = withhold(tmp_path)  # type: ignore[assignment]
-        (one.root / "film").write_bytes(BIG)
         async with asyncio.TaskGroup() as tasks:
-            fence = tasks.create_task(one.fence())
-            head = 1
-            await until(lambda: one.replica.controller.fenced(GROUP, "ams") >= head, "fenced")
-            assert not fence.done()
-            assert one.content.copies(head) == 1
-            one.links._bodies = honest
+            with withheld(one, tmp_path):
+                (one.root / "film").write_bytes(BIG)
+                fence = tasks.create_task(one.fence())
+                head = 1
+                await until(lambda: one.replica.controller.fenced(GROUP, "ams") >= head, "fenced")
+                assert not fence.done()
+                assert one.content.copies(head) == 1
         assert fence.result() is None
         assert other.has_landed("film") or third.has_landed("film")
 
@@ -116,25 +124,23 @@ async def test_copies_are_waited_for(tmp_path: Path) -> None:
 async def test_what_was_overwritten_before_it_landed_is_no_copy(tmp_path: Path) -> None:
     """The one site that had the older bytes has the newer ones now: if it burned down, neither would be anywhere."""
     async with cluster(tmp_path, THREE, copies=2) as (one, other, third):
-        honest = one.links._bodies
-        one.links._bodies = withhold(tmp_path)  # type: ignore[assignment]
-        (one.root / "film").write_bytes(BIG)
         async with asyncio.TaskGroup() as tasks:
-            fence = tasks.create_task(one.fence())
-            await until(lambda: one.replica.controller.fenced(GROUP, "ams") == 1, "fenced")
-            (one.root / "film").write_bytes(BIG[::-1])
-            for each in (other, third):
-                await until(lambda each=each: each.ledger.detailed()[GROUP].get("ams") == 2, "superseded there")
-                told = each.ledger.landed_upto(GROUP)["ams"]
-                await until(
-                    lambda each=each, told=told: (
-                        one.replica.controller.peer_landed(each.name, GROUP).get("ams") == told
-                    ),
-                    "and told",
-                )
-            assert one.content.copies(1) == 1
-            assert not fence.done()
-            one.links._bodies = honest
+            with withheld(one, tmp_path):
+                (one.root / "film").write_bytes(BIG)
+                fence = tasks.create_task(one.fence())
+                await until(lambda: one.replica.controller.fenced(GROUP, "ams") == 1, "fenced")
+                (one.root / "film").write_bytes(BIG[::-1])
+                for each in (other, third):
+                    await until(lambda each=each: each.ledger.detailed()[GROUP].get("ams") == 2, "superseded there")
+                    told = each.ledger.landed_upto(GROUP)["ams"]
+                    await until(
+                        lambda each=each, told=told: (
+                            one.replica.controller.peer_landed(each.name, GROUP).get("ams") == told
+                        ),
+                        "and told",
+                    )
+                assert one.content.copies(1) == 1
+                assert not fence.done()
         assert fence.result() is None
         assert other.has_landed("film") or third.has_landed("film")
 
