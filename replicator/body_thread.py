@@ -7,6 +7,7 @@ more than that is held; whoever leaves early waits until the thread is done.
 import asyncio
 import contextlib
 import http.client
+import mmap
 import socket
 import ssl
 from collections.abc import AsyncGenerator
@@ -44,8 +45,9 @@ class BodyReader:
         self._socket: ssl.SSLSocket | None = None
         self._response: http.client.HTTPResponse | None = None
         self._stopped = False
-        self._buffers = [memoryview(bytearray(min(PIECE_BYTES, self._left))) for _ in range(2)]
-        """In turn: fresh pages for each piece would cost more than all the rest of reading."""
+        self._buffers = [memoryview(mmap.mmap(-1, min(PIECE_BYTES, self._left))) for _ in range(2)]
+        """In turn: fresh pages for each piece would cost more than all the rest of reading. And whole pages, so that
+        they can go to the disk as they are (`stage`)."""
 
     def read(self) -> memoryview:
         """The next piece; empty at the end. Good until the next but one is read. Raises FetchError, OSError."""

@@ -50,8 +50,10 @@ _IGNORED = MASK & ~kernel.RENAME | kernel.EVENT_ON_CHILD
 """In our folder of temp files. Renames out of it are told: what lands is looked at like anything else."""
 READ_BYTES = 64 * 1024
 """About 700 events: a few milliseconds of the loop."""
-BURST_EVENTS = 64
-"""Read at once: then more are coming, and it is cheaper to read them many at a time."""
+BURST_READS = 8
+"""In a row, with no longer than BURST_SECONDS between them: then more are coming, and a read of many costs hardly more
+than a read of one. The few events of one upload are never so many reads.
+"""
 BURST_SECONDS = 0.002
 """What they wait for each other; their order, and that of cookies among them, is the kernel's queue's all the same."""
 PROBE_TIMEOUT_SECONDS = 2.0
@@ -85,6 +87,8 @@ class FanotifyWatcher:
 
     async def batches(self) -> AsyncIterator[tuple[WatchEvent, ...]]:
         """See `Watcher.batches`."""
+        now = asyncio.get_running_loop().time
+        reads, read_at = 0, now()
         while True:
             if events := self._gathering.take():  # first what the probe met
                 yield events
@@ -92,10 +96,12 @@ class FanotifyWatcher:
             for record in self._records():
                 self.heard += 1
                 self._take(record)
-            if self.heard - before >= BURST_EVENTS:
-                await asyncio.sleep(BURST_SECONDS)
-            else:  # While events keep coming, waiting for the next would cost more than reading it.
-                await (asyncio.sleep(0) if self.heard > before else readable(self._fd))
+            if self.heard > before:
+                reads = reads + 1 if now() - read_at <= BURST_SECONDS else 1
+                await asyncio.sleep(0 if reads < BURST_READS else BURST_SECONDS)
+                read_at = now()
+            else:
+                await readable(self._fd)
 
     def drop_cookie(self) -> str:
         return self._root.drop_cookie()

@@ -39,7 +39,7 @@ from anycastle.replicator.threads import Stopped, Threads
 
 log = logging.getLogger("anycastle.replicator.landing")
 
-NEAR_WORKERS = 4
+NEAR_WORKERS = 3
 """Land what needs nobody else, in batches: one works while another syncs. One takes only what a request waits for."""
 FAR_WORKERS = 4
 """Land what is pulled; one of them only what a request waits for."""

@@ -8,6 +8,7 @@ write to the filesystem.
 """
 
 import contextlib
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -83,16 +84,22 @@ class Lander:
         self._group = group
         self._tree = tree
         self._ledger = ledger
+        self._turn = threading.Lock()
+        """Of whoever lands many: two at once would only wait for the interpreter and for the folder of temps. But one
+        works while another syncs."""
 
     def land(self, items: Sequence[tuple[Job, Content]]) -> list[Outcome]:
         """What became of each. `Loses` leaves a temp as it is, any other failure ends it."""
         works = [_Work(job, content if isinstance(content, Staged) else None) for job, content in items]
         try:
-            for work, (_, content) in zip(works, items, strict=True):
-                with work.noting():
-                    self._prepare(work, content)
-            ready = [work for work in works if work.outcome is None]
-            if len(ready) >= SHARED_SYNC_MIN and self._dress_and_sync(ready):
+            with self._turn if len(works) >= SHARED_SYNC_MIN else contextlib.nullcontext():
+                for work, (_, content) in zip(works, items, strict=True):
+                    with work.noting():
+                        self._prepare(work, content)
+                ready = [work for work in works if work.outcome is None]
+                if len(ready) >= SHARED_SYNC_MIN:
+                    self._dress(ready)
+            if len(ready) >= SHARED_SYNC_MIN and self._sync():
                 self._rename_and_sync([work for work in ready if work.outcome is None])
             else:
                 for work in ready:
@@ -106,8 +113,7 @@ class Lander:
 
     def _prepare(self, work: _Work, content: Content) -> None:
         entry = work.entry
-        local = self._ledger.local(self._group, entry.path)
-        newest = self._ledger.newest(self._group, entry.path)
+        newest, local = self._ledger.known_now(self._group, entry.path)
         if newest != entry or (local and local.version == entry.version):
             raise Superseded
         if local is not None and work.job.kept != local.version and self._conflicts(local, entry):
@@ -126,12 +132,14 @@ class Lander:
             return False
         return not self._ledger.is_ancestor(self._group, local.version, entry)
 
-    def _dress_and_sync(self, works: list[_Work]) -> bool:
-        """False when the filesystem cannot be synced as a whole: then each file says for itself what is wrong."""
+    def _dress(self, works: list[_Work]) -> None:
         for work in works:
             if work.staged is not None:
                 with work.noting():
                     self._tree.dress(work.staged)
+
+    def _sync(self) -> bool:
+        """False when the filesystem cannot be synced as a whole: then each file says for itself what is wrong."""
         try:
             self._tree.sync()
         except OSError:
@@ -139,8 +147,9 @@ class Lander:
         return True
 
     def _rename_and_sync(self, works: list[_Work]) -> None:
-        for work in works:
-            self._place(work, durable=False)
+        with self._turn:
+            for work in works:
+                self._place(work, durable=False)
         try:
             with landing(works[0].entry.path if works else b""):
                 self._tree.sync()

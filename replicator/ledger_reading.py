@@ -116,9 +116,10 @@ class LedgerReading:
 
     def known(self, group: str, path: bytes) -> tuple[Entry | None, Local | None]:
         """`newest` and `local` of one moment, from memory where somebody asked before and nothing was written since."""
-        return self._known.get(group, path) or self._known.put(group, path, lambda: self._read_known(group, path))
+        return self._known.get(group, path) or self._known.put(group, path, lambda: self.known_now(group, path))
 
-    def _read_known(self, group: str, path: bytes) -> tuple[Entry | None, Local | None]:
+    def known_now(self, group: str, path: bytes) -> tuple[Entry | None, Local | None]:
+        """As `known`, and always asked of the ledger."""
         rows = self._store.rows(
             f"SELECT e.body, {place.LOCAL_COLUMNS} FROM place p "
             "JOIN entry e ON e.grp = p.grp AND e.origin = p.origin AND e.seq = p.seq WHERE p.grp = ? AND p.path = ?",

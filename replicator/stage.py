@@ -5,6 +5,7 @@ Law: nothing leaves this module as finished whose size and BLAKE3 are not the en
 
 import contextlib
 import errno
+import fcntl
 import os
 import secrets
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ COPY_BYTES = 8 * 1024 * 1024
 READ_BYTES = 1024 * 1024
 FLUSH_BYTES = 16 * 1024 * 1024
 """Of a large file, so much goes to the disk while the rest still comes: its fsync then waits for the last part only."""
+DIRECT_BYTES_MIN = 64 * 1024 * 1024
+"""Larger files go past the page cache (open(2), O_DIRECT) where the filesystem and the pieces allow it."""
 
 
 class LandError(TreeError):
@@ -43,6 +46,7 @@ class Staged:
         self.finished = False
         self.written = 0
         self._over = False
+        self._direct = False
         self._hash = blake3()
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with landing(entry.path):
@@ -52,18 +56,28 @@ class Staged:
         """Appends. Raises LandError (disk full), DigestMismatch (more than was announced); the temp is then gone."""
         if self.written + len(chunk) > self.entry.size:
             self._refuse(f"more than {self.entry.size} bytes")
-        view = memoryview(chunk)
         try:
             with landing(self.entry.path):
-                while view:
-                    view = view[os.write(self.descriptor, view) :]
+                self._append(memoryview(chunk))
         except LandError:
             self.abort()
             raise
         self._hash.update(chunk)
         before, self.written = self.written, self.written + len(chunk)
-        if before // FLUSH_BYTES != self.written // FLUSH_BYTES:
+        if before // FLUSH_BYTES != self.written // FLUSH_BYTES and not self._direct:
             start_writing(self.descriptor)
+
+    def _append(self, view: memoryview) -> None:
+        if not self.written and self.entry.size >= DIRECT_BYTES_MIN:
+            self._direct = _go_past_cache(self.descriptor, past=True)
+        while view:
+            try:
+                view = view[os.write(self.descriptor, view) :]
+            except OSError as error:
+                if error.errno != errno.EINVAL or not self._direct:
+                    raise
+                self._direct = False  # not a whole number of blocks: the end of it, or what came in odd pieces
+                _go_past_cache(self.descriptor, past=False)
 
     def copy(self, source: int) -> None:
         """Appends all of an open file, shared with it where the filesystem can (copy_file_range)."""
@@ -109,6 +123,16 @@ class Staged:
     def _refuse(self, found: str) -> None:
         self.abort()
         raise DigestMismatch(f"content for {self.entry.path[:200]!r}: {found}")
+
+
+def _go_past_cache(descriptor: int, *, past: bool) -> bool:
+    """Whether it does. Of what a filesystem cannot do nothing changes."""
+    flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | os.O_DIRECT if past else flags & ~os.O_DIRECT)
+    except OSError:
+        return False
+    return past
 
 
 @contextlib.contextmanager
