@@ -7,6 +7,7 @@ jobs and the bodies that came along with them are bounded: the ledger has the jo
 import asyncio
 import heapq
 import itertools
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -53,7 +54,8 @@ class Queue:
 
     smallest_first: bool = False
     """So that a large file never makes small ones wait; every fourth turn is the oldest's, so that it comes at all."""
-    ready: dict[bytes, Job] = field(default_factory=dict)
+    ready: OrderedDict[bytes, Job] = field(default_factory=OrderedDict)
+    """What is first in a plain dict is found by stepping over all that was first before it."""
     later: dict[bytes, tuple[float, Job]] = field(default_factory=dict)
     wanted: dict[bytes, None] = field(default_factory=dict)
     """Some of `ready`."""

@@ -92,8 +92,11 @@ class Ledger(LedgerReading):
         for origin, detailed, fenced in rows("SELECT origin, detailed, fenced FROM journal WHERE grp = ?", (grp,)):
             self._progress.advance(group, name(origin), detailed=detailed)
             self._progress.fence(group, name(origin), fenced)
-        for (origin,) in rows("SELECT DISTINCT origin FROM place WHERE grp = ? AND pending = 1", (grp,)):
-            opened = rows("SELECT seq FROM place WHERE grp = ? AND pending = 1 AND origin = ?", (grp, origin))
+        pending = (
+            "FROM place INDEXED BY place_pending WHERE grp = ? AND pending = 1"  # else SQLite walks the whole group
+        )
+        for (origin,) in rows(f"SELECT DISTINCT origin {pending}", (grp,)):
+            opened = rows(f"SELECT seq {pending} AND origin = ?", (grp, origin))
             self._progress.advance(group, name(origin), opened=(seq for (seq,) in opened))
         for origin, seq in rows(_OVERTAKEN, (grp,)):
             self._progress.advance(group, name(origin), opened=(seq,))

@@ -212,9 +212,9 @@ class LedgerReading:
     def with_digest(self, group: str, digest: bytes, limit: int) -> list[tuple[bytes, Fingerprint | None]]:
         """Files that landed here with that content, and what they looked like then."""
         rows = self._store.rows(
-            f"SELECT path, {place.KEY_COLUMNS} FROM place WHERE grp = ? AND digest = ? LIMIT ?",
+            f"SELECT path, {place.KEY_COLUMNS} FROM place INDEXED BY place_digest WHERE grp = ? AND digest = ? LIMIT ?",
             (self._group(group), digest, limit),
-        )
+        )  # SQLite by itself walks the whole group
         return [(path, None if key[0] is None else from_key(tuple(key))) for path, *key in rows]
 
     def is_ancestor(self, group: str, older: Version, entry: Entry) -> bool:
