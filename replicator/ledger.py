@@ -92,9 +92,8 @@ class Ledger(LedgerReading):
         for origin, detailed, fenced in rows("SELECT origin, detailed, fenced FROM journal WHERE grp = ?", (grp,)):
             self._progress.advance(group, name(origin), detailed=detailed)
             self._progress.fence(group, name(origin), fenced)
-        pending = (
-            "FROM place INDEXED BY place_pending WHERE grp = ? AND pending = 1"  # else SQLite walks the whole group
-        )
+        # Left to itself, SQLite walks the whole group.
+        pending = "FROM place INDEXED BY place_pending WHERE grp = ? AND pending = 1"
         for (origin,) in rows(f"SELECT DISTINCT origin {pending}", (grp,)):
             opened = rows(f"SELECT seq {pending} AND origin = ?", (grp, origin))
             self._progress.advance(group, name(origin), opened=(seq for (seq,) in opened))
