@@ -97,9 +97,10 @@ class Lander:
                     with work.noting():
                         self._prepare(work, content)
                 ready = [work for work in works if work.outcome is None]
-                if len(ready) >= SHARED_SYNC_MIN:
+                shared = len(ready) >= SHARED_SYNC_MIN
+                if shared:
                     self._dress(ready)
-            if len(ready) >= SHARED_SYNC_MIN and self._sync():
+            if shared and self._sync():
                 self._rename_and_sync([work for work in ready if work.outcome is None])
             else:
                 for work in ready:

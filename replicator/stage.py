@@ -76,8 +76,8 @@ class Staged:
             except OSError as error:
                 if error.errno != errno.EINVAL or not self._direct:
                     raise
-                self._direct = False  # not a whole number of blocks: the end of it, or what came in odd pieces
-                _go_past_cache(self.descriptor, past=False)
+                # Not a whole number of blocks: the end of it, or what came in odd pieces.
+                self._direct = _go_past_cache(self.descriptor, past=False)
 
     def copy(self, source: int) -> None:
         """Appends all of an open file, shared with it where the filesystem can (copy_file_range)."""
