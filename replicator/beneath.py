@@ -106,28 +106,27 @@ def folder_beneath(root: int, path: bytes) -> Iterator[int]:
         os.close(descriptor)
 
 
-def make_folders(root: int, path: bytes, mode: int, *, durable: bool = True) -> dict[bytes, int]:
-    """Makes a folder and its missing parents; those that exist stay as they are. Returns the inodes of the new."""
+def missing_folders(root: int, path: bytes) -> list[bytes]:
+    """What is not there of a folder and its parents, the outermost first."""
     missing: list[bytes] = []
-    new: dict[bytes, int] = {}
     while path:
         try:
             os.close(open_beneath(root, path, O_FOLDER))
             break
         except FileNotFoundError:
-            path, _, name = path.rpartition(b"/")
-            missing.append(name)
-    for name in reversed(missing):
-        with folder_beneath(root, path) as parent:
+            missing.append(path)
+            path = path.rpartition(b"/")[0]
+    return missing[::-1]
+
+
+def make_folders(root: int, path: bytes) -> None:
+    """Makes a folder and its missing parents, for the process alone; those that exist stay as they are."""
+    for missing in missing_folders(root, path):
+        parent, _, name = missing.rpartition(b"/")
+        with folder_beneath(root, parent) as above:
             with contextlib.suppress(FileExistsError):
-                os.mkdir(name, 0o700, dir_fd=parent)
-                with folder_beneath(parent, name) as made:
-                    os.fchmod(made, mode)  # the process's umask has no say
-                    new[path + b"/" + name if path else name] = os.fstat(made).st_ino
-            if durable:
-                os.fsync(parent)
-        path = path + b"/" + name if path else name
-    return new
+                os.mkdir(name, 0o700, dir_fd=above)
+            os.fsync(above)
 
 
 def rename_new(source: int, old: bytes, target: int, new: bytes) -> None:

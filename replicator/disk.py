@@ -106,7 +106,7 @@ class Tree:
         """Descriptors of the private folders, made where they are missing. Raises OSError, TreeError."""
         opened = {}
         for name in (b"tmp", b"conflicts", b"cookies"):
-            make_folders(self.descriptor, PRIVATE_FOLDER + b"/" + name, 0o700)
+            make_folders(self.descriptor, PRIVATE_FOLDER + b"/" + name)
             opened[name] = _opened(undo, open_beneath(self.descriptor, PRIVATE_FOLDER + b"/" + name, O_FOLDER))
         return opened
 

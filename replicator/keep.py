@@ -86,7 +86,7 @@ def _copy(places: Places, source: int, found: os.stat_result, kept: bytes, check
         check()
         os.utime(temp, ns=(found.st_mtime_ns, found.st_mtime_ns), dir_fd=temporary, follow_symlinks=False)
         parent, _, name = kept.rpartition(b"/")
-        make_folders(places.conflicts, parent, 0o700)
+        make_folders(places.conflicts, parent)
         with folder_beneath(places.conflicts, parent) as folder:
             os.rename(temp, name, src_dir_fd=temporary, dst_dir_fd=folder)
             os.fsync(folder)

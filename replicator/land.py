@@ -30,6 +30,7 @@ from anycastle.replicator.beneath import (
     folder_beneath,
     lstat_beneath,
     make_folders,
+    missing_folders,
     open_beneath,
     rename_new,
 )
@@ -121,7 +122,7 @@ def _parent(places: Places, path: bytes, *, durable: bool) -> Iterator[tuple[int
     except FileNotFoundError:
         if len(places.made) >= MADE_MAX:
             places.made.clear()
-        _make_parents(places, parent, durable=durable)
+        make_parents(places, parent, durable=durable)
         folder = open_beneath(places.root, parent, O_FOLDER)
     try:
         yield folder, name
@@ -129,14 +130,20 @@ def _parent(places: Places, path: bytes, *, durable: bool) -> Iterator[tuple[int
         os.close(folder)
 
 
-def _make_parents(places: Places, folder: bytes, *, durable: bool) -> None:
-    """With the attributes that they have, or had before they were deleted: what they hold was not for everybody."""
-    made = make_folders(places.root, folder, PARENT_MODE, durable=durable)
-    places.made.update(made)
-    for path in made:
-        if (entry := places.folder_entry(path)) is not None:
-            with folder_beneath(places.root, path) as descriptor:
-                set_attributes(descriptor, entry, as_root=places.as_root)
+def make_parents(places: Places, folder: bytes, *, durable: bool = True) -> None:
+    """Makes the missing ones of a folder and its parents.
+
+    Each has from its first moment the attributes that it has, or had before it was deleted: what it holds was not for
+    everybody, and a watcher that saw it otherwise would announce that. Raises OSError, TreeError.
+    """
+    for path in missing_folders(places.root, folder):
+        parent, _, name = path.rpartition(b"/")
+        with folder_beneath(places.root, parent) as above, contextlib.suppress(LocalEdit):  # made by somebody else
+            spot = _Spot(places, above, name, path, durable)
+            with _new_folder(spot, places.folder_entry(path)) as (temp, made):
+                _move_new(places.temporary, temp, spot)
+            spot.sync(above)
+            places.made[path] = made.ino
 
 
 # Making the new thing under a private name
@@ -156,14 +163,24 @@ def _land_file(spot: _Spot, entry: Entry, staged: Staged | None, expected: Finge
 
 
 def _land_folder(spot: _Spot, entry: Entry, expected: Fingerprint | None) -> Fingerprint:
+    with _new_folder(spot, entry) as (name, made):
+        return _put(spot, name, made, expected)
+
+
+@contextlib.contextmanager
+def _new_folder(spot: _Spot, entry: Entry | None) -> Iterator[tuple[bytes, Fingerprint]]:
+    """A folder under a private name, to be moved into its place; without an entry it is one as most are."""
     name, temporary = _new_name(), spot.places.temporary
     os.mkdir(name, 0o700, dir_fd=temporary)
     try:
         with folder_beneath(temporary, name) as made:
-            set_attributes(made, entry, as_root=spot.places.as_root)
+            if entry is None:
+                os.fchmod(made, PARENT_MODE)  # the process's umask has no say
+            else:
+                set_attributes(made, entry, as_root=spot.places.as_root)
             spot.sync(made)
             fingerprint = _fingerprint_of(os.fstat(made))
-        return _put(spot, name, fingerprint, expected)
+        yield name, fingerprint
     except BaseException:
         with contextlib.suppress(OSError):
             os.rmdir(name, dir_fd=temporary)
@@ -314,7 +331,7 @@ def keep(places: Places, temp: bytes, label: bytes, path: bytes) -> bytes:
     base = label + b"-" + _new_name()
     parent, _, name = path.rpartition(b"/")
     parent = base + b"/" + parent if parent else base
-    make_folders(places.conflicts, parent, 0o700)
+    make_folders(places.conflicts, parent)
     with folder_beneath(places.conflicts, parent) as folder:
         rename_new(places.temporary, temp, folder, name)
         os.fsync(folder)

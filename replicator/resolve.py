@@ -6,8 +6,8 @@ Law: a kept copy is gone only once what was asked for is in place; a crash leave
 import os
 import stat
 
-from anycastle.replicator.beneath import TreeError, folder_beneath, lstat_beneath, make_folders, open_beneath
-from anycastle.replicator.land import PARENT_MODE, Places
+from anycastle.replicator.beneath import TreeError, folder_beneath, lstat_beneath, open_beneath
+from anycastle.replicator.land import Places, make_parents
 
 
 def put_back(places: Places, kept: bytes, path: bytes) -> None:
@@ -24,7 +24,7 @@ def put_back(places: Places, kept: bytes, path: bytes) -> None:
     if stat.S_ISREG(copy.st_mode) and there is not None and stat.S_ISREG(there.st_mode):
         _dress(places, kept, there)
     parent, _, name = path.rpartition(b"/")
-    make_folders(places.root, parent, PARENT_MODE)
+    make_parents(places, parent)
     kept_parent, _, kept_name = kept.rpartition(b"/")
     with folder_beneath(places.conflicts, kept_parent) as source, folder_beneath(places.root, parent) as target:
         os.rename(kept_name, name, src_dir_fd=source, dst_dir_fd=target)

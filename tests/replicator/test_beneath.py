@@ -72,22 +72,20 @@ def test_lstat_sees_a_symlink_itself(root: int, tmp_path: Path) -> None:
     assert lstat_beneath(root, b"d/f/below-a-file") is None
 
 
-def test_folders_are_made_with_the_asked_mode(root: int, tmp_path: Path) -> None:
-    before = os.umask(0o077)
-    try:
-        make_folders(root, b"d/x/y", 0o755)
-        make_folders(root, b"d/x/y", 0o700)
-    finally:
-        os.umask(before)
-    assert (tmp_path / "root/d/x").stat().st_mode & 0o7777 == 0o755
-    assert (tmp_path / "root/d/x/y").stat().st_mode & 0o7777 == 0o755
+def test_folders_are_made_for_the_process_alone(root: int, tmp_path: Path) -> None:
+    mode = (tmp_path / "root/d").stat().st_mode
+    make_folders(root, b"d/x/y")
+    make_folders(root, b"d/x/y")
+    assert (tmp_path / "root/d/x").stat().st_mode & 0o7777 == 0o700
+    assert (tmp_path / "root/d/x/y").stat().st_mode & 0o7777 == 0o700
+    assert (tmp_path / "root/d").stat().st_mode == mode, "what exists stays as it is"
 
 
 def test_folders_are_not_made_behind_symlinks(root: int, tmp_path: Path) -> None:
     (tmp_path / "outside").mkdir()
     os.symlink(tmp_path / "outside", tmp_path / "root" / "link")
     with pytest.raises(NotBeneath):
-        make_folders(root, b"link/x", 0o755)
+        make_folders(root, b"link/x")
     assert list((tmp_path / "outside").iterdir()) == []
 
 

@@ -1,5 +1,6 @@
 """Landing on the real filesystem, and what must never happen."""
 
+import asyncio
 import contextlib
 import os
 import stat
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from asyncinotify import Inotify, Mask
 
 from anycastle.replicator.beneath import NotBeneath, TreeError, exchange
 from anycastle.replicator.disk import Tree
@@ -271,6 +273,38 @@ def test_a_folder_that_was_made_for_its_content_gets_its_attributes_later(tree: 
     assert stat.S_IMODE((root / "d").stat().st_mode) == 0o2770
     assert os.listxattr(root / "d") == []
     assert (root / "d/a").exists()
+
+
+async def test_a_folder_made_for_its_content_is_never_seen_with_other_attributes(tree: Tree, root: Path) -> None:
+    """A watcher that looked in between would announce them, and everybody would get them."""
+    was = {b"d": folder_entry(b"d", mode=0o2750), b"d/e": folder_entry(b"d/e", mode=0o2700)}
+    tree.know_folders(was.get)
+    with Inotify() as inotify:
+        inotify.add_watch(root, Mask.CREATE | Mask.ATTRIB | Mask.MOVED_TO)
+        before = os.umask(0o077)
+        try:
+            put(tree, file_entry(b"d/e/a"))
+            put(tree, file_entry(b"plain/a"))
+        finally:
+            os.umask(before)
+        seen = [await asyncio.wait_for(inotify.get(), 5) for _ in range(2)]
+    assert [(event.name, event.mask & ~Mask.ISDIR) for event in seen] == [
+        (Path("d"), Mask.MOVED_TO),
+        (Path("plain"), Mask.MOVED_TO),
+    ]
+    modes = {name: stat.S_IMODE((root / name).stat().st_mode) for name in ("d", "d/e", "plain")}
+    assert modes == {"d": 0o2750, "d/e": 0o2700, "plain": 0o755}
+
+
+def test_a_folder_that_somebody_else_makes_at_the_same_time_stays(tree: Tree, root: Path) -> None:
+    def theirs_first(path: bytes) -> None:
+        (root / "d").mkdir(mode=0o711)
+
+    tree.know_folders(theirs_first)
+    put(tree, file_entry(b"d/a"))
+    assert stat.S_IMODE((root / "d").stat().st_mode) == 0o711
+    assert (root / "d/a").exists()
+    assert temps(root) == []
 
 
 def test_nothing_lands_behind_a_symlink(tree: Tree, root: Path, tmp_path: Path) -> None:
