@@ -194,10 +194,15 @@ def mariadb_pair() -> Iterator[Pair]:
 
         def start(number: int, *more: str) -> Callable[[], None]:
             data = folder / sockets[number].stem
-            install = ["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db", "--basedir=/usr"]
-            run(tools["mariadb-install-db"], *install, f"--datadir={data}", user=user)
+            temporary = folder / f"{data.name}.tmp"  # a server that starts deletes what others have in a common one
+            temporary.mkdir()
+            if user is not None:
+                shutil.chown(temporary, user)
+            own = ["--no-defaults", f"--datadir={data}", f"--tmpdir={temporary}"]
+            install = [*own, "--auth-root-authentication-method=normal", "--skip-test-db", "--basedir=/usr"]
+            run(tools["mariadb-install-db"], *install, user=user)
             options = [
-                *("--no-defaults", f"--datadir={data}", f"--socket={sockets[number]}", f"--port={ports[number]}"),
+                *(*own, f"--socket={sockets[number]}", f"--port={ports[number]}"),
                 *("--bind-address=127.0.0.1", "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=16M"),
                 *("--log-bin=binlog", "--sync-binlog=0", f"--server-id={number + 1}", f"--pid-file={data}/pid"),
                 *(f"--ssl-cert={folder}/site.pem", f"--ssl-key={folder}/site.pem", "--skip-slave-start"),
