@@ -366,13 +366,18 @@ class Settle:
                     await self._pause()
 
     def _next_round(self) -> dict[bytes, int]:
-        """What is looked at again comes along each time: it is little, and barriers wait for it."""
+        """What is looked at again comes along each time: it is little, and barriers wait for it.
+
+        What is being landed is left alone until that is over: our own work makes events, too.
+        """
         due = dict(itertools.islice(self._again.items(), ROUND_PATHS_MAX))
         for path, epoch in itertools.islice(self._dirty.items(), ROUND_PATHS_MAX):
             due.setdefault(path, epoch)
         for path in due:
             self._again.pop(path, None)
             self._dirty.pop(path, None)
+        for path in tuple(filter(self._landing, due)):
+            self._again[path] = due.pop(path)
         return due
 
     async def _pause(self) -> None:

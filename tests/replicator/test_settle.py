@@ -7,6 +7,7 @@ import shutil
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from anycastle.replicator import look, settle
 from anycastle.replicator.entry import Entry, Kind
 from anycastle.replicator.observation import Change
 from anycastle.replicator.watch_event import Overflow
-from tests.replicator.cluster import GROUP, Site, cluster, tmpfs
+from tests.replicator.cluster import GROUP, Site, cluster, journaled, tmpfs
 from tests.replicator.members import until
 
 
@@ -278,6 +279,31 @@ async def test_abandoned_barriers_leave_nothing_behind(site: Site) -> None:
     await barrier(site)
     assert site.content.settle._cookies == {}
     assert site.content.settle._barriers == []
+
+
+async def test_what_is_being_landed_is_looked_at_once_when_that_is_over(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thousands of files come along at the same time; each look in vain would be paid by all of them."""
+    looks: list[bytes] = []
+    observe = look.Look._observe
+
+    def counted(self: look.Look, path: bytes, *rest: Any, **named: Any) -> None:
+        looks.append(path)
+        observe(self, path, *rest, **named)
+
+    monkeypatch.setattr(look.Look, "_observe", counted)
+    async with asyncio.TaskGroup() as tasks:
+        with site.content.landing.holding(b"landed"):
+            (site.root / "landed").write_bytes(b"x")
+            for number in range(5):
+                (site.root / f"other{number}").write_bytes(b"x")
+                await journaled(site, f"other{number}")
+            tasks.create_task(barrier(site))
+            await until(lambda: site.content.settle.waiting_for().startswith("b'landed'"), "nothing else is left")
+            assert b"landed" not in looks
+    assert looks.count(b"landed") == 1
+    assert told(site)[-1] == ("landed", Kind.FILE)
 
 
 async def test_half_a_file_is_not_announced_however_one_came_to_look(tmp_path: Path) -> None:
