@@ -7,7 +7,7 @@ import pytest
 
 from bench.dns_load import ORIGIN
 from bench.dns_systems import SYSTEMS
-from bench.flood import Plan, measure
+from bench.flood import QUICK, measure
 from bench.flood_clients import Client, Outcome
 from bench.flood_sender import NETWORK, encode_plain, flood, make_packets
 from bench.packages import find
@@ -52,7 +52,7 @@ def test_nothing_asked_is_not_a_share() -> None:
 
 @pytest.mark.skipif(find("dnsperf") is None, reason="script/bench flood installs dnsperf")
 def test_our_own_server_is_flooded_and_its_limit_shows() -> None:
-    rows = measure(SYSTEMS[:1], Plan(rounds=1, capacity_seconds=1, flood_seconds=1.0))
+    rows = measure(SYSTEMS[:1], QUICK)
     values = {(row.case, row.metric): row.value for row in rows}
     inside = "flood from one network, clients inside"
     assert values[inside, "by tcp"], "every second limited answer sends them there"
