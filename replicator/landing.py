@@ -9,7 +9,6 @@ cause, and is tried again for ever. What is excluded here counts as landed, as a
 import asyncio
 import contextlib
 import logging
-import math
 from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
@@ -131,8 +130,12 @@ class Landing:
     def take_up(self) -> None:
         """The ledger holds more to land, or what was in the way is not any more."""
         self._left_over = True
+        self.try_again()
+
+    def try_again(self) -> None:
+        """What failed may do better now: somebody else can be asked for contents."""
         for queue in (self._near, self._far):
-            queue.revive(now=math.inf)
+            queue.hasten_all()
 
     def landing(self, path: bytes) -> bool:
         """This path is being landed, and the ledger does not know yet: its events are our own doing."""

@@ -96,6 +96,12 @@ class Queue:
         if path in self.later:
             self._make_ready(path)
 
+    def hasten_all(self) -> None:
+        """What they failed for may be gone: none need wait until it is due, and waits begin anew."""
+        for path, (_, job) in tuple(self.later.items()):
+            job.retry_seconds = RETRY_SECONDS_MIN
+            self._make_ready(path)
+
     def want(self, path: bytes) -> None:
         """A request waits for it, if it waits to land at all."""
         if path in self.later:

@@ -217,6 +217,8 @@ class Replica:
         match event:
             case e.LinkUp(member=member):
                 self._unlinked.pop(member, None)
+                for content in self.contents.values():
+                    content.landing.try_again()
             case e.LinkDown(member=member):
                 self._unlinked[member] = self._clock.now()
             case e.Recorded(group=group) | e.Journaled(group=group) | e.Marked(group=group):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import os
 import shutil
 import threading
@@ -82,6 +83,22 @@ async def test_content_that_is_here_already_is_not_pulled_again(pair: tuple[Site
     assert await one.fence() is None
     await alike(one, other)
     assert other.content.landing.pulls.fetched_bytes == len(BIG)
+
+
+async def test_what_nobody_had_is_tried_again_when_a_link_comes_up(
+    pair: tuple[Site, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Members that come and go would else be asked at the wrong moments, ever less often."""
+    one, other = pair
+    waiting = other.content.landing._far
+    with monkeypatch.context() as alone:
+        alone.setattr(other.replica, "holders", lambda entry: ())
+        (one.root / "big").write_bytes(BIG)
+        await until(lambda: b"big" in waiting.later, "nobody has it")
+    waiting.later[b"big"] = (math.inf, waiting.later[b"big"][1])
+    await one.stop()
+    await one.start()
+    await alike(one, other)
 
 
 async def test_folders_go_with_their_content(pair: tuple[Site, ...]) -> None:

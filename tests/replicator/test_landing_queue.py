@@ -1,6 +1,7 @@
 """One job per path, the wanted first, the failed later, and bodies only so far as they fit."""
 
 import asyncio
+import math
 
 from anycastle.replicator import landing_queue
 from anycastle.replicator.landing_queue import Job, Queue
@@ -48,6 +49,16 @@ def test_what_failed_waits_until_due_or_wanted() -> None:
     queue.want(b"b")
     assert taken(queue) == [(b"b", 1)]
     queue.revive(now=5.0)
+    assert taken(queue) == [(b"a", 1)]
+
+
+def test_all_are_ready_at_once_and_wait_shortly_again() -> None:
+    queue = Queue()
+    failed = job(b"a", 1)
+    failed.retry_seconds = landing_queue.RETRY_SECONDS_MAX
+    queue.put_back(failed, math.inf)
+    queue.hasten_all()
+    assert failed.retry_seconds == landing_queue.RETRY_SECONDS_MIN
     assert taken(queue) == [(b"a", 1)]
 
 
