@@ -110,8 +110,8 @@ class Settle:
 
     async def run(self) -> None:
         """Watch, scan once, and settle until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            self._tasks = tasks
+        # What is done beside ends after those who begin it: events come to the last.
+        async with asyncio.TaskGroup() as self._tasks, asyncio.TaskGroup() as tasks:
             tasks.create_task(self.sight.run())
             tasks.create_task(self._settle())
             tasks.create_task(self._rest())

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from anycastle.replicator import look, settle
+from anycastle.replicator import look, settle, sight
 from anycastle.replicator.entry import Entry, Kind
 from anycastle.replicator.observation import Change
-from anycastle.replicator.watch_event import Overflow
+from anycastle.replicator.watch_event import Overflow, Renamed
 from tests.replicator.cluster import GROUP, Site, cluster, journaled, tmpfs
 from tests.replicator.members import until
 
@@ -304,6 +304,26 @@ async def test_what_is_being_landed_is_looked_at_once_when_that_is_over(
             assert b"landed" not in looks
     assert looks.count(b"landed") == 1
     assert told(site)[-1] == ("landed", Kind.FILE)
+
+
+async def test_a_folder_that_is_renamed_at_the_last_moment_is_no_fault(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The watcher is told to end like all the others, and may have an event to hand over first."""
+    await site.stop()
+    run = sight.Sight.run
+
+    async def to_the_last(self: sight.Sight) -> None:
+        try:
+            await run(self)
+        finally:
+            await site.content.settle._take(Renamed(b"before", b"after", True))
+
+    monkeypatch.setattr(sight.Sight, "run", to_the_last)
+    (site.root / "after").mkdir()
+    await site.start()
+    await journaled(site, "after")
+    await site.stop()
 
 
 async def test_half_a_file_is_not_announced_however_one_came_to_look(tmp_path: Path) -> None:
