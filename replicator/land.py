@@ -120,8 +120,6 @@ def _parent(places: Places, path: bytes, *, durable: bool) -> Iterator[tuple[int
     try:
         folder = open_beneath(places.root, parent or b".", O_FOLDER)
     except FileNotFoundError:
-        if len(places.made) >= MADE_MAX:
-            places.made.clear()
         make_parents(places, parent, durable=durable)
         folder = open_beneath(places.root, parent, O_FOLDER)
     try:
@@ -136,6 +134,8 @@ def make_parents(places: Places, folder: bytes, *, durable: bool = True) -> None
     Each has from its first moment the attributes that it has, or had before it was deleted: what it holds was not for
     everybody, and a watcher that saw it otherwise would announce that. Raises OSError, TreeError.
     """
+    if len(places.made) >= MADE_MAX:
+        places.made.clear()
     for path in missing_folders(places.root, folder):
         parent, _, name = path.rpartition(b"/")
         with folder_beneath(places.root, parent) as above, contextlib.suppress(LocalEdit):  # made by somebody else
